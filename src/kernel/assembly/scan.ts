@@ -1,0 +1,73 @@
+// One look over a gradient before a step (is it finite, how long is it) and its clipping.
+
+/** Whether none of `n` values is NaN or infinite: x - x is 0 for finite x and NaN for all others. */
+// @ts-ignore: decorator
+@inline
+export function allFinite<T extends number>(x: usize, n: i32): bool {
+  const lanes = 16 / <i32>sizeof<T>();
+  const bytes = <usize>n * sizeof<T>();
+  const vectorBytes = <usize>(n / lanes) << 4;
+  let differences = v128.splat<T>(<T>0);
+  let i: usize = 0;
+  for (; i < vectorBytes; i += 16) {
+    const values = v128.load(x + i);
+    differences = v128.or(differences, v128.sub<T>(values, values));
+  }
+  let rest: T = <T>0;
+  for (; i < bytes; i += sizeof<T>()) {
+    const value = load<T>(x + i);
+    rest += <T>(value - value);
+  }
+  return !v128.any_true(differences) && rest == <T>0;
+}
+
+/**
+ * Sum of squares in float64 over `n` values. The order is fixed: element i goes to lane i mod 4, lanes are added pairwise.
+ * Callers cut a tensor at fixed places only, so that the sum does not depend on threads or memory layout.
+ */
+// @ts-ignore: decorator
+@inline
+export function sumSquares<T extends number>(x: usize, n: i32): f64 {
+  let low = f64x2.splat(0);
+  let high = f64x2.splat(0);
+  let i = 0;
+  for (; i + 4 <= n; i += 4) {
+    let a: v128;
+    let b: v128;
+    if (sizeof<T>() == 4) {
+      const quad = v128.load(x + (<usize>i << 2));
+      a = f64x2.promote_low_f32x4(quad);
+      b = f64x2.promote_low_f32x4(v128.shuffle<u64>(quad, quad, 1, 0));
+    } else {
+      a = v128.load(x + (<usize>i << 3));
+      b = v128.load(x + (<usize>i << 3), 16);
+    }
+    low = f64x2.add(low, f64x2.mul(a, a));
+    high = f64x2.add(high, f64x2.mul(b, b));
+  }
+  let sum =
+    f64x2.extract_lane(low, 0) + f64x2.extract_lane(high, 0) + (f64x2.extract_lane(low, 1) + f64x2.extract_lane(high, 1));
+  for (; i < n; i++) {
+    const value = <f64>load<T>(x + <usize>i * sizeof<T>());
+    sum += value * value;
+  }
+  return sum;
+}
+
+/** x = max(min(x, limit), -limit), in place. */
+// @ts-ignore: decorator
+@inline
+export function clipValue<T extends number>(x: usize, n: i32, limit: T): void {
+  const end = x + <usize>n * sizeof<T>();
+  for (; x < end; x += sizeof<T>()) {
+    store<T>(x, max<T>(min<T>(load<T>(x), limit), <T>-limit));
+  }
+}
+
+/** x = x * factor, taken in float64 and rounded once, in place. */
+// @ts-ignore: decorator
+@inline
+export function scale<T extends number>(x: usize, n: i32, factor: f64): void {
+  const end = x + <usize>n * sizeof<T>();
+  for (; x < end; x += sizeof<T>()) store<T>(x, <T>(<f64>load<T>(x) * factor));
+}

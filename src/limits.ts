@@ -1,0 +1,27 @@
+/** Every bound in the system, each with its reason. Sizes in bytes, times in milliseconds or as named. */
+
+const KiB = 1024;
+const MiB = 1024 * KiB;
+
+/** A decoded body. A gradient of 400 M float32 parameters is 1.6 GB; twice that leaves room for F64. Set by BODY_BYTES_MAX. */
+export const bodyBytesMaxDefault = 4096 * MiB;
+/** A decoded JSON body: parsing holds the event loop for about 10 ms a MiB, so larger tensors travel as safetensors. */
+export const jsonBodyBytesMax = 16 * MiB;
+/** A safetensors header; the format's own libraries refuse longer ones. */
+export const safetensorsHeaderBytesMax = 100_000_000;
+/** Dimensions of a tensor: NumPy's and TensorFlow's own bounds lie between 32 and 255. */
+export const rankMax = 32;
+/** Elements of one tensor: a float64 counts integers exactly up to here, so sizes never lose a bit. */
+export const elementsMax = Number.MAX_SAFE_INTEGER / 8;
+/** Variables of a session: large models have a few thousand tensors. */
+export const variablesMax = 65_536;
+/** Sessions: each takes an address range of its own, and the address space holds about 13,000. */
+export const sessionsMax = 4_096;
+/** A session's `metadata`, as JSON text: notes, not data. */
+export const metadataBytesMax = 64 * KiB;
+/** Requests that wait for one session. Beyond it a queue is delay, not throughput. */
+export const queuedRequestsMax = 1_024;
+/** `Prefer: wait` in seconds: below the idle timeouts of common proxies. */
+export const waitSecondsMax = 55;
+/** Entries of a schedule's `boundaries`. */
+export const scheduleBoundariesMax = 10_000;

@@ -1,0 +1,22 @@
+/** A tensor as it travels: dtype, shape and little-endian row-major bytes. No arithmetic here. */
+import { bytesPerElement, type Dtype } from './dtype.ts';
+
+export interface Tensor<D extends Dtype = Dtype> {
+  readonly dtype: D;
+  readonly shape: readonly number[];
+  /** `elementCount(shape) * bytesPerElement[dtype]` bytes; may be a view of a larger buffer, at any alignment. */
+  readonly bytes: Uint8Array;
+}
+
+/** The number of elements of `shape`; 1 for a scalar's `[]`. */
+export function elementCount(shape: readonly number[]): number {
+  return shape.reduce((product, size) => product * size, 1);
+}
+
+export function byteLength(dtype: Dtype, shape: readonly number[]): number {
+  return elementCount(shape) * bytesPerElement[dtype];
+}
+
+export function sameShape(a: readonly number[], b: readonly number[]): boolean {
+  return a.length === b.length && a.every((size, axis) => size === b[axis]);
+}
