@@ -1,0 +1,28 @@
+/**
+ * Gradient clipping in Keras' order: by value, then by each variable's norm, then by the norm of the whole request
+ * (tensorflow/python/ops/clip_ops.py). Here the factors are worked out; the kernel applies them.
+ */
+import type { Clip, Scan } from '../kernel/blocks.ts';
+import type { AdamaxConfig } from './adamax-config.ts';
+
+/** What to do to each gradient, given its scan, which was taken after clipping by value. */
+export function clips(config: AdamaxConfig, scans: ReadonlyMap<string, Scan>): Map<string, Clip> {
+  const limit = config.clipvalue;
+  let total = 0;
+  for (const { sumSquares } of scans.values()) total += sumSquares;
+  const clip = new Map<string, Clip>();
+  for (const [name, { sumSquares }] of scans) {
+    let factor = 1;
+    if (config.clipnorm !== null) factor = shrink(config.clipnorm, sumSquares);
+    else if (config.global_clipnorm !== null) factor = shrink(config.global_clipnorm, total);
+    clip.set(name, { limit, factor });
+  }
+  return clip;
+}
+
+/** The factor that brings a norm down to `norm`: x * c / max(n, c), in float64; a gradient within the bound keeps its bits. */
+function shrink(norm: number, sumSquares: number): number {
+  const limit = Math.fround(norm);
+  const actual = Math.sqrt(sumSquares);
+  return actual > limit ? limit / actual : 1;
+}

@@ -1,0 +1,212 @@
+/**
+ * A session: variables, their slots, an optimizer's configuration and a counter, as a deterministic state machine. Each
+ * input is checked whole and then applied, synchronously, with no disk, clock or random source: the same inputs in the
+ * same order give the same bits. Queues, files and formats are left to the floors above.
+ */
+import { Problem } from '../errors.ts';
+import type { Values } from '../kernel/blocks.ts';
+import type { Part } from '../kernel/extent.ts';
+import { applyUpdates, type Update } from '../optimizer/adamax.ts';
+import { type AdamaxConfig, mergeOptimizerConfig } from '../optimizer/adamax-config.ts';
+import { readIndices } from '../optimizer/indexed-slices.ts';
+import { learningRateAt } from '../optimizer/scalars.ts';
+import { elementCount } from '../tensor/tensor.ts';
+import {
+  type CheckedGradient,
+  checkGradients,
+  checkRange,
+  checkRows,
+  checkRowValues,
+  checkShape,
+  findVariable,
+  type Slices,
+} from './gradient.ts';
+import type { SessionSettings, SettingsPatch } from './settings.ts';
+import { mergeSettings } from './settings.ts';
+import type { Variable } from './variable.ts';
+
+/** All that a checkpoint keeps and a restore brings back. */
+export interface SessionContents {
+  readonly variables: ReadonlyMap<string, Variable>;
+  readonly optimizer: AdamaxConfig;
+  /** Applied steps, t. */
+  readonly iterations: number;
+  readonly settings: SessionSettings;
+}
+
+/** What every reply about a session's tensors says of it. */
+export interface Head {
+  readonly session: string;
+  readonly revision: number;
+  readonly iterations: number;
+  /** The rate that the step used or, where there was none, that the next one will use. */
+  readonly learningRate: number;
+}
+
+/** A variable to be read, whole or some `rows` of it in the order given. */
+export interface Selection {
+  readonly variable: string;
+  readonly rows?: ArrayLike<number>;
+}
+
+/** A tensor about to be read out: `[rows.length, ...]` if rows are named. */
+export interface Outgoing extends Selection {
+  readonly shape: readonly number[];
+  readonly dtype: Variable['dtype'];
+}
+
+/** Told what is about to be read, answers with the places that the values are to be put. */
+export type Receive = (head: Head, tensors: readonly Outgoing[]) => readonly Values[];
+
+export interface SessionPatch extends SettingsPatch {
+  readonly optimizer?: { readonly config?: unknown };
+  readonly iterations?: number;
+}
+
+export class Session {
+  readonly name: string;
+  /** RFC 3339, UTC. */
+  readonly createdAt: string;
+  #contents: SessionContents;
+  #revision: number;
+
+  constructor(name: string, createdAt: string, contents: SessionContents, revision: number) {
+    this.name = name;
+    this.createdAt = createdAt;
+    this.#contents = contents;
+    this.#revision = revision;
+  }
+
+  get contents(): SessionContents {
+    return this.#contents;
+  }
+
+  get revision(): number {
+    return this.#revision;
+  }
+
+  get head(): Head {
+    const { optimizer, iterations } = this.#contents;
+    return {
+      session: this.name,
+      revision: this.#revision,
+      iterations,
+      learningRate: learningRateAt(optimizer, iterations),
+    };
+  }
+
+  /** Changes nothing; throws for gradients that do not fit, or that come from an iteration that has not been. */
+  check(gradients: ReadonlyMap<string, Slices>, base?: number): CheckedGradient[] {
+    const { iterations } = this.#contents;
+    if (base !== undefined && base > iterations) {
+      throw new Problem(
+        'invalid_argument',
+        `base must be at most the session's iterations, ${iterations}. Received: ${base}`,
+      );
+    }
+    return checkGradients(this.#contents.variables, gradients, this.#contents.optimizer.clipvalue);
+  }
+
+  /** One step by gradients that `check` has passed; `receive` may give places for the updated values, or none. */
+  apply(checked: readonly CheckedGradient[], receive: Receive): Head {
+    const { optimizer, iterations } = this.#contents;
+    const head = {
+      session: this.name,
+      revision: this.#revision + 1,
+      iterations: iterations + 1,
+      learningRate: learningRateAt(optimizer, iterations),
+    };
+    const places = receive(
+      head,
+      checked.map(({ variable, groups }) => outgoing(variable, groups?.rows)),
+    );
+    const updates = checked.map(({ variable, values, groups, scan }, index): [string, Update] => [
+      variable.name,
+      { memory: variable.memory, values, groups, scan, updated: places[index] },
+    ]);
+    applyUpdates(optimizer, iterations, new Map(updates));
+    this.#contents = { ...this.#contents, iterations: head.iterations };
+    this.#revision = head.revision;
+    return head;
+  }
+
+  /** Reads the selection, or everything. Throws `unknown_variable` and what `checkRows` throws. */
+  read(part: Part, selections: readonly Selection[] | undefined, receive: Receive): Head {
+    const { variables } = this.#contents;
+    const chosen = (selections ?? [...variables.keys()].map((variable) => ({ variable }))) as readonly Selection[];
+    const tensors = chosen.map(({ variable: name, rows }) => {
+      const variable = findVariable(variables, name);
+      if (rows !== undefined) checkRows(variable, rows);
+      return { variable, rows };
+    });
+    const { head } = this;
+    const places = receive(
+      head,
+      tensors.map(({ variable, rows }) => outgoing(variable, rows)),
+    );
+    tensors.forEach(({ variable, rows }, index) => {
+      const to = places[index] as Values;
+      if (rows === undefined) variable.memory.read(part, 0, elementCount(variable.shape), to);
+      else variable.memory.readRows(part, rows, to);
+    });
+    return head;
+  }
+
+  /** Overwrites variables, or a slot of theirs, whole or by rows; all or nothing. The counter stays. */
+  assign(part: Part, assignments: ReadonlyMap<string, Slices>): Head {
+    const checked = [...assignments].map(([name, slices]) => {
+      const variable = findVariable(this.#contents.variables, name);
+      return { variable, values: slices.values, rows: checkAssignment(variable, slices) };
+    });
+    for (const { variable, values, rows } of checked) {
+      if (rows === undefined) variable.memory.write(part, 0, elementCount(variable.shape), values);
+      else variable.memory.writeRows(part, rows, values);
+    }
+    this.#revision++;
+    return this.head;
+  }
+
+  /** Changes configuration, counter or settings, by the rules of JSON Merge Patch (RFC 7396). */
+  patch(patch: SessionPatch): Head {
+    const { optimizer, iterations, settings } = this.#contents;
+    this.#contents = {
+      ...this.#contents,
+      optimizer:
+        patch.optimizer?.config === undefined ? optimizer : mergeOptimizerConfig(optimizer, patch.optimizer.config),
+      iterations: patch.iterations ?? iterations,
+      settings: mergeSettings(settings, patch),
+    };
+    this.#revision++;
+    return this.head;
+  }
+
+  /** Puts other contents in place of these, as a restore does; the revision goes on. */
+  replace(contents: SessionContents): Head {
+    this.#contents = contents;
+    this.#revision++;
+    return this.head;
+  }
+}
+
+function outgoing({ name, shape, dtype }: Variable, rows: ArrayLike<number> | undefined): Outgoing {
+  if (rows === undefined) return { variable: name, shape, dtype };
+  return { variable: name, shape: [rows.length, ...shape.slice(1)], dtype, rows };
+}
+
+/** Shape, range and values of one assignment; the rows that it names, if it does. */
+function checkAssignment(variable: Variable, { values, indices }: Slices): Float64Array | undefined {
+  const rows = indices && readIndices(indices);
+  if (rows === undefined) checkShape(variable, variable.shape, values, 'the values for');
+  else {
+    checkRows(variable, rows);
+    checkRowValues(variable, rows.length, values, 'the rows for');
+    if (new Set(rows).size < rows.length) {
+      throw new Problem(
+        'invalid_argument',
+        `the rows assigned to "${variable.name}" must be named once each. Received: a repeated index`,
+      );
+    }
+  }
+  checkRange(variable.name, variable.dtype, values);
+  return rows;
+}

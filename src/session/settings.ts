@@ -1,0 +1,60 @@
+/** A session's settings besides its optimizer, their defaults, and how a merge patch changes them. */
+
+export interface Checkpointing {
+  /** A checkpoint after so many steps since the last one; null: not by that measure. */
+  readonly every_steps: number | null;
+  /** A checkpoint so many seconds after the last one, if there was a change; null: not by that measure. */
+  readonly every_seconds: number | null;
+  /** How many checkpoints are kept; older ones go. */
+  readonly keep: number;
+}
+
+export interface SessionSettings {
+  readonly durability: 'checkpoint';
+  readonly checkpointing: Checkpointing;
+  readonly aggregation: { readonly mode: 'async' };
+  readonly metadata: Readonly<Record<string, unknown>>;
+}
+
+/** As a merge patch has them: what is absent stays, what is null goes back to its default. */
+export interface SettingsPatch {
+  readonly durability?: 'checkpoint' | null;
+  readonly checkpointing?: Partial<Checkpointing> | null;
+  readonly aggregation?: { readonly mode?: 'async' | null } | null;
+  readonly metadata?: Readonly<Record<string, unknown>> | null;
+}
+
+export const defaultSettings: SessionSettings = {
+  durability: 'checkpoint',
+  checkpointing: { every_steps: 1000, every_seconds: 300, keep: 5 },
+  aggregation: { mode: 'async' },
+  metadata: {},
+};
+
+export function mergeSettings(settings: SessionSettings, patch: SettingsPatch): SessionSettings {
+  return {
+    durability: settings.durability,
+    checkpointing:
+      patch.checkpointing === null
+        ? defaultSettings.checkpointing
+        : { ...settings.checkpointing, ...patch.checkpointing },
+    aggregation: settings.aggregation,
+    metadata:
+      patch.metadata === null ? {} : (mergePatch(settings.metadata, patch.metadata ?? {}) as Record<string, unknown>),
+  };
+}
+
+/** RFC 7396: members of `patch` replace those of `target`, null removes one, objects merge. */
+export function mergePatch(target: unknown, patch: unknown): unknown {
+  if (!isObject(patch)) return patch;
+  const merged = new Map(isObject(target) ? Object.entries(target) : []);
+  for (const [key, value] of Object.entries(patch)) {
+    if (value === null) merged.delete(key);
+    else merged.set(key, mergePatch(merged.get(key), value));
+  }
+  return Object.fromEntries(merged);
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
