@@ -1,0 +1,194 @@
+/**
+ * One checkpoint file, written and read piece by piece with its SHA-256 on the way: neither needs the session twice in
+ * memory, and between two pieces everything else goes on.
+ */
+import { createHash } from 'node:crypto';
+import { type FileHandle, open } from 'node:fs/promises';
+import { Problem } from '../errors.ts';
+import { blockElements } from '../kernel/bank.ts';
+import type { SessionContents } from '../session/session.ts';
+import type { SessionSnapshot } from '../session/snapshot.ts';
+import { allocateVariables, type Variable } from '../session/variable.ts';
+import { bytesPerElement } from '../tensor/dtype.ts';
+import {
+  layoutSafetensors,
+  readHeaderLength,
+  readSafetensorsHeader,
+  type SafetensorsHeader,
+} from '../tensor/safetensors.ts';
+import {
+  type CheckpointDescription,
+  checkpointMetadata,
+  checkpointTensors,
+  describeCheckpoint,
+  splitTensorName,
+} from './checkpoint-format.ts';
+
+/** Bytes read or written at a time: large enough for the disk, small enough to hash between two requests. */
+const pieceBytes = 1024 * 1024;
+
+export interface FileDigest {
+  readonly bytes: number;
+  /** Hexadecimal. */
+  readonly sha256: string;
+}
+
+/** Writes the file and forces it to the disk. `giveUp` is asked between pieces; the error it returns is thrown. */
+export async function writeCheckpointFile(
+  path: string,
+  snapshot: SessionSnapshot,
+  savedAt: string,
+  giveUp: () => Error | undefined,
+): Promise<FileDigest> {
+  const layout = layoutSafetensors(checkpointMetadata(snapshot, savedAt), checkpointTensors(snapshot));
+  const file = await open(path, 'w');
+  try {
+    const writer = new HashingWriter(file);
+    await writer.write(layout.header);
+    const names = [...layout.offsets].sort(([, a], [, b]) => a - b).map(([name]) => name);
+    for (const name of names) {
+      const { variable, part } = splitTensorName(name);
+      const blocks = snapshot.variables.get(variable);
+      if (blocks === undefined || part === undefined) throw new Error(`no snapshot of ${name}`);
+      const blockBytes = blockElements * bytesPerElement[blocks.memory.dtype];
+      for (let block = 0; block < blocks.blocks; ) {
+        const count = Math.min(blocks.blocks - block, Math.floor(writer.room / blockBytes));
+        if (count > 0) writer.advance(blocks.take(part, block, count, writer.free));
+        else await writer.flush();
+        block += count;
+        const error = giveUp();
+        if (error !== undefined) throw error;
+      }
+    }
+    return await writer.finish();
+  } finally {
+    await file.close();
+  }
+}
+
+class HashingWriter {
+  readonly #file: FileHandle;
+  readonly #hash = createHash('sha256');
+  readonly #piece = Buffer.alloc(pieceBytes);
+  #filled = 0;
+  #written = 0;
+
+  constructor(file: FileHandle) {
+    this.#file = file;
+  }
+
+  get room(): number {
+    return this.#piece.length - this.#filled;
+  }
+
+  /** Where the next bytes go; `advance` says how many have been put there. */
+  get free(): Uint8Array {
+    return this.#piece.subarray(this.#filled);
+  }
+
+  advance(bytes: number): void {
+    this.#filled += bytes;
+  }
+
+  async write(bytes: Uint8Array): Promise<void> {
+    for (let from = 0; from < bytes.length; ) {
+      if (this.room === 0) await this.flush();
+      const part = bytes.subarray(from, from + this.room);
+      this.free.set(part);
+      this.advance(part.length);
+      from += part.length;
+    }
+  }
+
+  async flush(): Promise<void> {
+    const bytes = this.#piece.subarray(0, this.#filled);
+    this.#hash.update(bytes);
+    for (let from = 0; from < bytes.length; ) {
+      from += (await this.#file.write(bytes, from, bytes.length - from, this.#written + from)).bytesWritten;
+    }
+    this.#written += bytes.length;
+    this.#filled = 0;
+  }
+
+  async finish(): Promise<FileDigest> {
+    await this.flush();
+    await this.#file.sync();
+    return { bytes: this.#written, sha256: this.#hash.digest('hex') };
+  }
+}
+
+/** Reads just the header. Throws a Problem for a file that is no checkpoint. */
+export async function readCheckpointDescription(path: string): Promise<CheckpointDescription & { bytes: number }> {
+  const file = await open(path, 'r');
+  try {
+    const { size } = await file.stat();
+    const { header } = await readHeader(file, size);
+    return { ...describeCheckpoint(header.metadata, header.entries), bytes: size };
+  } finally {
+    await file.close();
+  }
+}
+
+/** Reads a checkpoint into fresh memory. Throws a Problem where the file is not the one that `sha256` was taken of. */
+export async function readCheckpointFile(
+  path: string,
+  sha256: string,
+): Promise<{ description: CheckpointDescription; contents: SessionContents }> {
+  const file = await open(path, 'r');
+  try {
+    const { size } = await file.stat();
+    const { header, bytes, dataStart } = await readHeader(file, size);
+    const description = describeCheckpoint(header.metadata, header.entries);
+    const variables = allocateVariables(description.variables);
+    const hash = createHash('sha256').update(bytes);
+    const piece = Buffer.alloc(pieceBytes);
+    for (const [name, { begin, end }] of [...header.entries].sort(([, a], [, b]) => a.begin - b.begin)) {
+      for (let at = begin; at < end; at += piece.length) {
+        const part = piece.subarray(0, Math.min(piece.length, end - at));
+        await readFully(file, part, dataStart + at);
+        hash.update(part);
+        store(variables, name, at - begin, part);
+      }
+    }
+    const actual = hash.digest('hex');
+    if (actual !== sha256) {
+      throw new Problem('malformed_body', `a checkpoint must have the SHA-256 ${sha256}. Received: ${actual}`);
+    }
+    const { optimizer, iterations, settings } = description;
+    return { description, contents: { variables, optimizer, iterations, settings } };
+  } finally {
+    await file.close();
+  }
+}
+
+function store(variables: ReadonlyMap<string, Variable>, name: string, offset: number, bytes: Uint8Array): void {
+  const { variable, part } = splitTensorName(name);
+  const target = variables.get(variable);
+  if (target === undefined || part === undefined) {
+    throw new Problem('malformed_body', `a checkpoint's slots must belong to a variable. Received: "${name}"`);
+  }
+  const size = bytesPerElement[target.dtype];
+  target.memory.write(part, offset / size, bytes.length / size, { dtype: target.dtype, bytes });
+}
+
+/** The header, its raw bytes (length and JSON), and where the data starts. */
+async function readHeader(
+  file: FileHandle,
+  fileBytes: number,
+): Promise<{ header: SafetensorsHeader; bytes: Buffer; dataStart: number }> {
+  const start = Buffer.alloc(Math.min(8, fileBytes));
+  await readFully(file, start, 0);
+  const length = readHeaderLength(start, fileBytes);
+  const bytes = Buffer.alloc(8 + length);
+  await readFully(file, bytes, 0);
+  return { header: readSafetensorsHeader(bytes.subarray(8), fileBytes - bytes.length), bytes, dataStart: bytes.length };
+}
+
+async function readFully(file: FileHandle, to: Uint8Array, position: number): Promise<void> {
+  for (let from = 0; from < to.length; ) {
+    const { bytesRead } = await file.read(to, from, to.length - from, position + from);
+    if (bytesRead === 0)
+      throw new Problem('malformed_body', 'a checkpoint must not end within its data. It was cut off');
+    from += bytesRead;
+  }
+}

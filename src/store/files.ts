@@ -1,0 +1,53 @@
+/** Durable file operations: what they leave behind is on the disk, whole, or is not there at all. */
+import { open, rename, rm } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { Problem } from '../errors.ts';
+
+/** Writes a file that appears under its name only when its bytes are on the disk. */
+export async function writeFileDurably(path: string, text: string): Promise<void> {
+  const temporary = `${path}.tmp`;
+  const file = await open(temporary, 'w');
+  try {
+    await file.writeFile(text);
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+  await renameDurably(temporary, path);
+}
+
+/** Renames, and makes the change of the folders durable. */
+export async function renameDurably(from: string, to: string): Promise<void> {
+  await rename(from, to);
+  await syncFolder(dirname(to));
+  if (dirname(from) !== dirname(to)) await syncFolder(dirname(from));
+}
+
+export async function removeDurably(path: string): Promise<void> {
+  await rm(path, { force: true });
+  await syncFolder(dirname(path));
+}
+
+export async function syncFolder(path: string): Promise<void> {
+  const folder = await open(path, 'r');
+  try {
+    await folder.sync();
+  } finally {
+    await folder.close();
+  }
+}
+
+/** A failed call of the file system as the problem that it is for a client; other errors as they are. */
+export function storageProblem(error: unknown): unknown {
+  const code = error instanceof Error && 'code' in error ? error.code : undefined;
+  if (error instanceof Problem || typeof code !== 'string' || !('syscall' in (error as object))) return error;
+  if (code === 'ENOSPC' || code === 'EDQUOT') {
+    return new Problem('insufficient_storage', 'the disk must have room for the checkpoint. It is full', {
+      cause: error,
+    });
+  }
+  return new Problem('storage_failed', `the disk must take what is written to it. It failed: ${code}`, {
+    cause: error,
+    headers: { 'retry-after': '10' },
+  });
+}
