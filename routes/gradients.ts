@@ -1,0 +1,108 @@
+/** Applying gradients: a gradient's path begins and ends here. */
+import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
+import type { FastifyInstance } from 'fastify';
+import { Type } from 'typebox';
+import { SafetensorsBody } from '../src/plugins/bodies.ts';
+import { entityTag, ifMatch, preferences, replyFormat } from '../src/plugins/headers.ts';
+import { ChangeHeaders, problems, query, ReplyDtype, SessionParams } from '../src/schemas/common.ts';
+import { tensorBody, tensorReply } from '../src/schemas/content.ts';
+import { decodeSlices, decodeSlicesFile, type GradientsBody } from '../src/schemas/slices.ts';
+import { TensorReply } from '../src/schemas/tensor-reply.ts';
+import type { Slices } from '../src/session/gradient.ts';
+
+export async function gradientRoutes(instance: FastifyInstance): Promise<void> {
+  const app = instance.withTypeProvider<TypeBoxTypeProvider>();
+
+  app.post(
+    '/v1/sessions/:session/gradients',
+    {
+      schema: {
+        operationId: 'applyGradients',
+        summary: 'Apply gradients: one step over the variables named',
+        description:
+          "Keras' `apply_gradients`. Repeated indices of a sparse gradient are summed in the order given. The reply has the values right after this step, dense variables whole, of sparse ones the rows touched, ascending. `Prefer: return=minimal` leaves them out.",
+        tags: ['gradients'],
+        params: SessionParams,
+        querystring: query({
+          dtype: ReplyDtype,
+          worker: Type.Optional(Type.String({ minLength: 1, maxLength: 128, description: 'Who pushes, for reports.' })),
+          base: Type.Optional(
+            Type.Integer({
+              minimum: 0,
+              description: 'The `iterations` of the variables that the gradient was computed from, for reports.',
+            }),
+          ),
+        }),
+        headers: Type.Object({
+          ...ChangeHeaders.properties,
+          prefer: Type.Optional(Type.String({ description: '`return=minimal` leaves the tensors out.' })),
+        }),
+        body: tensorBody(
+          'Gradients',
+          'A dense gradient as the tensor `w`, a sparse one as the pair `w:indices`, `w:values`.',
+        ),
+        response: {
+          200: tensorReply(
+            'Tensors',
+            'Applied; without `variables` if the reply is minimal.',
+            'The updated values, as the request names them.',
+          ),
+          ...problems(
+            'malformed_body',
+            'session_not_found',
+            'not_acceptable',
+            'precondition_failed',
+            'body_too_large',
+            'unsupported_media_type',
+            'invalid_argument',
+            'unknown_variable',
+            'shape_mismatch',
+            'dtype_mismatch',
+            'index_out_of_range',
+            'gradient_not_finite',
+            'overloaded',
+          ),
+        },
+      },
+    },
+    async (request, reply) => {
+      const { session } = request.params;
+      const { dtype, worker, base } = request.query;
+      const { minimal } = preferences(request);
+      const format = replyFormat(request);
+      const gradients = decode(request.body, session);
+      const tensors = new TensorReply(format, dtype);
+      const head = await app.store.applyGradients(
+        session,
+        gradients,
+        base,
+        ifMatch(request),
+        minimal ? tensors.receiveNothing : tensors.receive,
+      );
+      const { rows, bytes } = extent(gradients);
+      app.metrics.step(session, rows, bytes);
+      request.logged = {
+        variables: [...gradients.keys()].slice(0, 8),
+        iterations: head.iterations,
+        ...(worker === undefined ? {} : { worker }),
+        ...(base === undefined ? {} : { staleness: head.iterations - 1 - base }),
+      };
+      return reply.header('etag', entityTag(head.revision)).type(format).send(tensors.payload(true));
+    },
+  );
+
+  function decode(body: unknown, session: string): Map<string, Slices> {
+    if (body instanceof SafetensorsBody) return decodeSlicesFile(body.file);
+    return decodeSlices((body as GradientsBody).gradients, app.store.variables(session), '/gradients');
+  }
+}
+
+function extent(gradients: ReadonlyMap<string, Slices>): { rows: number; bytes: number } {
+  let rows = 0;
+  let bytes = 0;
+  for (const { values, indices } of gradients.values()) {
+    bytes += values.bytes.length;
+    rows += indices?.shape[0] ?? 0;
+  }
+  return { rows, bytes };
+}

@@ -1,0 +1,182 @@
+/** Named sessions: create, list, read, patch, delete. */
+import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
+import type { FastifyInstance } from 'fastify';
+import { Type } from 'typebox';
+import { Problem } from '../src/errors.ts';
+import { SafetensorsBody } from '../src/plugins/bodies.ts';
+import { entityTag, ifMatch } from '../src/plugins/headers.ts';
+import { ChangeHeaders, problems, query, SessionName, SessionParams } from '../src/schemas/common.ts';
+import { json, tensorBody } from '../src/schemas/content.ts';
+import {
+  checkMetadata,
+  decodeSession,
+  encodeSession,
+  type SessionBody,
+  type SessionList,
+  type SessionPatchBody,
+} from '../src/schemas/session.ts';
+import { decodeSessionFile } from '../src/schemas/session-file.ts';
+import type { SessionPatch } from '../src/session/session.ts';
+
+const tags = ['sessions'];
+
+export async function sessionRoutes(instance: FastifyInstance): Promise<void> {
+  const app = instance.withTypeProvider<TypeBoxTypeProvider>();
+
+  app.put(
+    '/v1/sessions/:session',
+    {
+      schema: {
+        operationId: 'createSession',
+        summary: 'Create a session',
+        description:
+          'From JSON, from a safetensors model file (every tensor becomes a variable), or from a downloaded checkpoint, with which the session goes on exactly there. It is on the disk when the reply comes.',
+        tags,
+        params: SessionParams,
+        querystring: query({}),
+        headers: ChangeHeaders,
+        body: tensorBody('NewSession', 'A model file or a checkpoint. Options stand in `__metadata__` as JSON texts.'),
+        response: {
+          201: json('Session', 'Created.'),
+          ...problems(
+            'malformed_body',
+            'session_exists',
+            'precondition_failed',
+            'body_too_large',
+            'unsupported_media_type',
+            'invalid_argument',
+            'shape_mismatch',
+            'dtype_mismatch',
+            'session_quota_exceeded',
+            'storage_failed',
+            'insufficient_storage',
+          ),
+        },
+      },
+    },
+    async (request, reply) => {
+      const { session } = request.params;
+      const { body } = request;
+      if (request.headers['if-match'] !== undefined) {
+        throw new Problem(
+          'precondition_failed',
+          'If-Match must not be sent with a creation, which finds no revision. Received: it',
+        );
+      }
+      const contents =
+        body instanceof SafetensorsBody ? decodeSessionFile(body.file) : decodeSession(body as SessionBody);
+      const view = await app.store.create(session, contents);
+      reply.status(201).header('etag', entityTag(view.session.revision));
+      return reply.header('location', `/v1/sessions/${session}`).send(encodeSession(view));
+    },
+  );
+
+  app.get(
+    '/v1/sessions',
+    {
+      schema: {
+        operationId: 'listSessions',
+        summary: 'List the sessions, by name',
+        tags,
+        querystring: query({
+          limit: Type.Integer({ minimum: 1, maximum: 1000, default: 100 }),
+          after: Type.Optional(Type.Intersect([SessionName], { description: 'The `next` of the page before.' })),
+        }),
+        response: { 200: json('SessionList', 'A page of them.'), ...problems() },
+      },
+    },
+    async (request): Promise<SessionList> => {
+      const { limit, after = '' } = request.query;
+      const all = [...app.store.views()].filter(({ session }) => session.name > after);
+      const page = all.slice(0, limit);
+      return {
+        sessions: page.map(encodeSession),
+        next: all.length > limit ? (page.at(-1)?.session.name ?? null) : null,
+      };
+    },
+  );
+
+  app.get(
+    '/v1/sessions/:session',
+    {
+      schema: {
+        operationId: 'getSession',
+        summary: 'Read a session document',
+        tags,
+        params: SessionParams,
+        querystring: query({}),
+        response: { 200: json('Session', 'The document.'), ...problems('session_not_found') },
+      },
+    },
+    async (request, reply) => {
+      const view = app.store.get(request.params.session);
+      return reply.header('etag', entityTag(view.session.revision)).send(encodeSession(view));
+    },
+  );
+
+  app.patch(
+    '/v1/sessions/:session',
+    {
+      schema: {
+        operationId: 'patchSession',
+        summary: 'Change configuration, counter or settings',
+        description: 'Takes effect between two steps.',
+        tags,
+        params: SessionParams,
+        querystring: query({}),
+        headers: ChangeHeaders,
+        body: {
+          content: {
+            'application/merge-patch+json': { schema: Type.Ref('SessionPatch') },
+            'application/json': { schema: Type.Ref('SessionPatch') },
+          },
+        },
+        response: {
+          200: json('Session', 'The new document.'),
+          ...problems(
+            'malformed_body',
+            'session_not_found',
+            'precondition_failed',
+            'body_too_large',
+            'unsupported_media_type',
+            'invalid_argument',
+            'overloaded',
+          ),
+        },
+      },
+    },
+    async (request, reply) => {
+      const patch = request.body as SessionPatchBody as SessionPatch;
+      checkMetadata(patch.metadata);
+      const view = await app.store.patch(request.params.session, patch, ifMatch(request));
+      return reply.header('etag', entityTag(view.session.revision)).send(encodeSession(view));
+    },
+  );
+
+  app.delete(
+    '/v1/sessions/:session',
+    {
+      schema: {
+        operationId: 'deleteSession',
+        summary: 'Delete a session and its checkpoints',
+        tags,
+        params: SessionParams,
+        querystring: query({
+          keep_checkpoints: Type.Boolean({
+            default: false,
+            description: 'Leave the checkpoints; a later session of the same name lists them and can restore them.',
+          }),
+        }),
+        headers: ChangeHeaders,
+        response: {
+          204: { description: 'Gone.' },
+          ...problems('session_not_found', 'session_exists', 'precondition_failed', 'overloaded', 'storage_failed'),
+        },
+      },
+    },
+    async (request, reply) => {
+      await app.store.delete(request.params.session, request.query.keep_checkpoints, ifMatch(request));
+      return reply.status(204).send();
+    },
+  );
+}

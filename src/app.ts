@@ -1,0 +1,62 @@
+/** build(config): the Fastify instance, complete. It never listens and never reads the environment. */
+
+import { constants } from 'node:zlib';
+import compress from '@fastify/compress';
+import fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } from 'fastify';
+import { routes } from '../routes/index.ts';
+import type { Config } from './config.ts';
+import { Problem } from './errors.ts';
+import { bodies } from './plugins/bodies.ts';
+import { metrics } from './plugins/metrics.ts';
+import { notBuilt } from './plugins/not-built.ts';
+import { openapi } from './plugins/openapi.ts';
+import { answerClientError, problems, sendProblem, toProblem } from './plugins/problems.ts';
+import { requestLog } from './plugins/request-log.ts';
+import { shutdown } from './plugins/shutdown.ts';
+import { buildValidator } from './schemas/validate.ts';
+import type { Store } from './store/store.ts';
+
+export async function build(config: Config, store: Store, logger: FastifyBaseLogger): Promise<FastifyInstance> {
+  const app = fastify({
+    loggerInstance: logger,
+    logController: new LogController({ disableRequestLogging: true }),
+    bodyLimit: config.bodyBytesMax,
+    clientErrorHandler: answerClientError,
+    frameworkErrors: (error, request, reply) => sendProblem(toProblem(error), request, reply),
+    // A variable's name has up to 256 characters, each of which may come percent-encoded.
+    routerOptions: { maxParamLength: 768 },
+    return503OnClosing: false,
+    schemaController: { compilersFactory: { buildValidator } },
+  });
+  app.setSerializerCompiler(() => JSON.stringify);
+  app.decorate('store', store);
+  await app.register(requestLog);
+  await app.register(problems);
+  await app.register(shutdown);
+  await app.register(notBuilt);
+  await app.register(compress, compression);
+  await app.register(bodies, { bodyBytesMax: config.bodyBytesMax });
+  await app.register(metrics, { store });
+  await app.register(openapi);
+  await app.register(routes);
+  return app;
+}
+
+/** Text is compressed for those who ask, quickly; tensors never are, since random mantissas do not shrink. */
+const compression = {
+  encodings: ['gzip', 'deflate', 'br'] as ('gzip' | 'deflate' | 'br')[],
+  requestEncodings: ['gzip', 'deflate', 'br'] as ('gzip' | 'deflate' | 'br')[],
+  customTypes: /^application\/(json|yaml|problem\+json)|^text\//,
+  zlibOptions: { level: 1 },
+  brotliOptions: { params: { [constants.BROTLI_PARAM_QUALITY]: 1 } },
+  onUnsupportedRequestEncoding: (encoding: string) =>
+    new Problem('unsupported_media_type', `Content-Encoding must be gzip, deflate or br. Received: ${encoding}`),
+  onInvalidRequestPayload: (encoding: string, _request: unknown, cause: Error) =>
+    new Problem('malformed_body', `a body must be ${encoding} as it says. Received: ${cause.message}`, { cause }),
+};
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    store: Store;
+  }
+}

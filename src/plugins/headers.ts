@@ -1,0 +1,88 @@
+/** The request headers that the API gives a meaning to, read: preconditions, preferences, and the reply's format. */
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import Negotiator from 'negotiator';
+import { Problem } from '../errors.ts';
+import { waitSecondsMax } from '../limits.ts';
+import type { ReplyFormat } from '../schemas/tensor-reply.ts';
+import type { Precondition } from '../store/held-session.ts';
+import { SafetensorsBody, safetensorsTypes } from './bodies.ts';
+
+const formats: readonly ReplyFormat[] = ['application/json', ...safetensorsTypes];
+
+/** `If-Match`: the revisions at which a change may apply. Weak tags never match (RFC 9110, 13.1.1). */
+export function ifMatch(request: FastifyRequest): Precondition {
+  const header = request.headers['if-match'];
+  if (header === undefined || header.trim() === '*') return undefined;
+  const tags = entityTags(header, 'If-Match');
+  return (revision) => tags.includes(entityTag(revision));
+}
+
+/** Whether `If-None-Match` names this revision. */
+export function notModified(request: FastifyRequest, revision: number): boolean {
+  const header = request.headers['if-none-match'];
+  if (header === undefined) return false;
+  if (header.trim() === '*') return true;
+  return entityTags(header, 'If-None-Match').some((tag) => tag.replace(/^W\//, '') === entityTag(revision));
+}
+
+export function entityTag(revision: number): string {
+  return `"${revision}"`;
+}
+
+function entityTags(header: string, name: string): string[] {
+  const tags = header.split(',').map((tag) => tag.trim());
+  const bad = tags.find((tag) => !/^(W\/)?"[^"]*"$/.test(tag));
+  if (bad === undefined) return tags;
+  throw new Problem(
+    'invalid_parameter',
+    `${name} must be * or a list of quoted revisions, like "41". Received: ${bad}`,
+  );
+}
+
+/** `Prefer` (RFC 7240): `return=minimal`, and `wait` in seconds, shortened to what the server does. */
+export function preferences(request: FastifyRequest): { minimal: boolean; waitSeconds: number } {
+  const { prefer = '' } = request.headers;
+  const given = [prefer]
+    .flat()
+    .join()
+    .split(',')
+    .map((each) => each.trim().toLowerCase());
+  const wait = given.find((each) => each.startsWith('wait='))?.slice('wait='.length);
+  const seconds = Number(wait ?? 0);
+  if (!(seconds >= 0))
+    throw new Problem('invalid_parameter', `Prefer: wait must be a number of seconds. Received: ${wait}`);
+  return { minimal: given.includes('return=minimal'), waitSeconds: Math.min(seconds, waitSecondsMax) };
+}
+
+/** The format that `Accept` asks for; the request's own, or JSON, where it leaves the choice. */
+export function replyFormat(request: FastifyRequest): ReplyFormat {
+  const own = request.body instanceof SafetensorsBody ? (contentType(request) as ReplyFormat) : 'application/json';
+  if (request.headers.accept === undefined) return own;
+  const available = [own, ...formats.filter((format) => format !== own)];
+  const chosen = new Negotiator(request.raw).mediaType(available);
+  if (chosen !== undefined) return chosen as ReplyFormat;
+  throw new Problem(
+    'not_acceptable',
+    `Accept must allow one of ${formats.join(', ')}. Received: ${request.headers.accept}`,
+  );
+}
+
+function contentType(request: FastifyRequest): string {
+  return (request.headers['content-type'] ?? '').split(';', 1)[0]?.trim().toLowerCase() ?? '';
+}
+
+/** For calls that take no body: an empty one, or `{}`, is as good as none. */
+export function refuseBody(request: FastifyRequest): void {
+  const { body } = request;
+  if (body === undefined || body === null) return;
+  const member = body instanceof SafetensorsBody ? 'a safetensors file' : Object.keys(body)[0];
+  if (member !== undefined)
+    throw new Problem('invalid_parameter', `this request must have no body. Received: ${member}`);
+}
+
+/** A signal that is aborted when the client has gone. */
+export function clientGone(reply: FastifyReply): AbortSignal {
+  const controller = new AbortController();
+  reply.raw.once('close', () => controller.abort());
+  return controller.signal;
+}

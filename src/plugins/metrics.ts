@@ -1,0 +1,111 @@
+/** What operators watch, in Prometheus' form: requests, steps and sessions. `/metrics` serves the registry. */
+import type { FastifyInstance } from 'fastify';
+import fp from 'fastify-plugin';
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import type { Store } from '../store/store.ts';
+
+const seconds = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
+
+export interface Metrics {
+  readonly registry: Registry;
+  /** One applied step: its session, and the rows (dense variables count none) and bytes of its gradients. */
+  step(session: string, rows: number, bytes: number): void;
+}
+
+export const metrics = fp(async (app: FastifyInstance, { store }: { store: Store }) => {
+  const registry = new Registry();
+  const registers = [registry];
+  collectDefaultMetrics({ register: registry });
+  const requests = new Histogram({
+    name: 'adamax_http_request_duration_seconds',
+    help: 'Requests by route, method and status; the time from the header to the end of the reply.',
+    labelNames: ['route', 'method', 'status'],
+    buckets: seconds,
+    registers,
+  });
+  const refusals = new Counter({
+    name: 'adamax_problems_total',
+    help: 'Replies that were problems, by code.',
+    labelNames: ['code'],
+    registers,
+  });
+  const steps = new Counter({ name: 'adamax_steps_total', help: 'Applied steps.', labelNames: ['session'], registers });
+  const rows = new Counter({
+    name: 'adamax_rows_total',
+    help: 'Rows of sparse gradients applied.',
+    labelNames: ['session'],
+    registers,
+  });
+  const bytes = new Counter({
+    name: 'adamax_gradient_bytes_total',
+    help: 'Bytes of gradients applied.',
+    labelNames: ['session'],
+    registers,
+  });
+  sessionGauges(store, registers);
+  const checkpoints = new Histogram({
+    name: 'adamax_checkpoint_duration_seconds',
+    help: 'Checkpoints written, and how long each took.',
+    buckets: seconds,
+    registers,
+  });
+  store.onCheckpoint = (duration) => checkpoints.observe(duration);
+
+  app.decorate('metrics', {
+    registry,
+    step(session, rowCount, byteCount) {
+      steps.inc({ session });
+      rows.inc({ session }, rowCount);
+      bytes.inc({ session }, byteCount);
+    },
+  } satisfies Metrics);
+  app.addHook('onResponse', async (request, reply) => {
+    const route = request.routeOptions.url ?? 'none';
+    requests.observe({ route, method: request.method, status: reply.statusCode }, reply.elapsedTime / 1000);
+    if (request.problemCode !== undefined) refusals.inc({ code: request.problemCode });
+  });
+});
+
+/** Figures that are read off the sessions whenever they are asked for. */
+function sessionGauges(store: Store, registers: Registry[]): void {
+  const gauge = (
+    name: string,
+    help: string,
+    value: (view: ReturnType<Store['views']> extends Generator<infer V> ? V : never) => number,
+  ) => {
+    new Gauge({
+      name,
+      help,
+      labelNames: ['session'],
+      registers,
+      collect() {
+        this.reset();
+        for (const view of store.views()) this.set({ session: view.session.name }, value(view));
+      },
+    });
+  };
+  new Gauge({
+    name: 'adamax_sessions',
+    help: 'Sessions in memory.',
+    registers,
+    collect() {
+      this.set(store.status.sessions);
+    },
+  });
+  gauge(
+    'adamax_session_iterations',
+    'Applied steps of a session, its counter.',
+    ({ session }) => session.contents.iterations,
+  );
+  gauge(
+    'adamax_checkpoint_age_seconds',
+    'Time since the last checkpoint, or since the start.',
+    ({ checkpointAge }) => checkpointAge,
+  );
+}
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    metrics: Metrics;
+  }
+}

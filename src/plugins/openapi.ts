@@ -1,0 +1,68 @@
+/** The OpenAPI document, generated from the routes' own schemas, and a page to read it, all of whose assets are local. */
+import { readFileSync } from 'node:fs';
+import swagger from '@fastify/swagger';
+import swaggerUi from '@fastify/swagger-ui';
+import type { FastifyInstance } from 'fastify';
+import fp from 'fastify-plugin';
+import type { TSchema } from 'typebox';
+import { CheckpointInfo, CheckpointList } from '../schemas/checkpoint.ts';
+import { ProblemDetails } from '../schemas/common.ts';
+import { LookupBody } from '../schemas/lookup.ts';
+import { Health, Readiness } from '../schemas/service.ts';
+import { SessionBody, SessionDocument, SessionList, SessionPatchBody } from '../schemas/session.ts';
+import { AssignmentsBody, GradientsBody, SlicesJson } from '../schemas/slices.ts';
+import { HeadReply, TensorsReply } from '../schemas/tensor-reply.ts';
+
+const components: readonly TSchema[] = [
+  ProblemDetails,
+  SlicesJson,
+  GradientsBody,
+  AssignmentsBody,
+  LookupBody,
+  HeadReply,
+  TensorsReply,
+  CheckpointInfo,
+  CheckpointList,
+  SessionBody,
+  SessionPatchBody,
+  SessionDocument,
+  SessionList,
+  Health,
+  Readiness,
+];
+
+const description = `Named optimizer sessions over plain HTTP: a model's variables and Adamax' slots in memory, gradients in,
+updated parameters out. Bodies are JSON or, with the same meaning, safetensors.`;
+
+export const openapi = fp(async (app: FastifyInstance) => {
+  for (const schema of components) app.addSchema(schema);
+  await app.register(swagger, {
+    openapi: {
+      openapi: '3.1.0',
+      info: { title: 'adamax-server', version: packageVersion(), description, license: { name: 'UNLICENSED' } },
+      servers: [{ url: '/' }],
+      tags: [
+        { name: 'sessions', description: 'Named optimizer sessions.' },
+        { name: 'gradients', description: 'Steps.' },
+        { name: 'variables', description: 'Reading, looking up and assigning parameters.' },
+        { name: 'slots', description: "Adamax' state of each variable." },
+        { name: 'checkpoints', description: 'Sessions on disk.' },
+        { name: 'service', description: 'The server itself.' },
+      ],
+    },
+    refResolver: { buildLocalReference: (json) => String(json.$id) },
+  });
+  await app.register(swaggerUi, { routePrefix: '/docs' });
+});
+
+/** Of the package that this file is in, whether it runs from the sources or built. */
+export function packageVersion(): string {
+  for (let folder = new URL('.', import.meta.url); folder.pathname !== '/'; folder = new URL('..', folder)) {
+    try {
+      return JSON.parse(readFileSync(new URL('package.json', folder), 'utf8')).version;
+    } catch {
+      // Not here: one folder up.
+    }
+  }
+  return '0.0.0';
+}

@@ -1,0 +1,36 @@
+/** How bodies stand in a route's schema: by name, in one format or in both. */
+import { Type } from 'typebox';
+
+export type BodyName = 'NewSession' | 'Gradients' | 'Assignments' | 'Lookup';
+export type ReplyName = 'Head' | 'Session' | 'SessionList' | 'Tensors' | 'Checkpoint' | 'CheckpointList';
+
+const binary = (description: string) =>
+  Type.Unsafe<unknown>({ contentMediaType: 'application/vnd.safetensors', description });
+
+/** A request body in JSON or, with the same meaning, in safetensors. */
+export function tensorBody(name: BodyName, safetensors: string) {
+  return {
+    content: {
+      'application/json': { schema: Type.Ref(name) },
+      'application/vnd.safetensors': { schema: binary(safetensors) },
+      'application/octet-stream': { schema: binary('The same under another name.') },
+    },
+  };
+}
+
+/** A JSON reply. */
+export function json(name: ReplyName, description: string) {
+  return { description, content: { 'application/json': { schema: Type.Unsafe<never>(Type.Ref(name)) } } };
+}
+
+/** A reply in JSON or in safetensors, as `Accept` asks. `safetensors`: what the file holds. */
+export function tensorReply(name: 'Tensors', description: string, safetensors: string) {
+  return {
+    description,
+    content: {
+      'application/json': { schema: Type.Unsafe<never>(Type.Ref(name)) },
+      'application/vnd.safetensors': { schema: binary(safetensors) },
+      'application/octet-stream': { schema: binary('The same under another name.') },
+    },
+  };
+}

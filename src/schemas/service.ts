@@ -1,0 +1,23 @@
+/** What the server says of itself. */
+import { Type } from 'typebox';
+
+export const Health = Type.Object({ status: Type.Literal('alive') }, { $id: 'Health', additionalProperties: false });
+
+export const Readiness = Type.Object(
+  {
+    status: Type.Literal('ready'),
+    sessions: Type.Integer({ description: 'Sessions in memory.' }),
+    damaged: Type.Array(
+      Type.Object(
+        {
+          session: Type.String(),
+          file: Type.String({ description: 'Where it lies now.' }),
+          reason: Type.String(),
+        },
+        { additionalProperties: false },
+      ),
+      { description: 'Files that could not be read; they were set aside, never deleted.' },
+    ),
+  },
+  { $id: 'Readiness', additionalProperties: false },
+);

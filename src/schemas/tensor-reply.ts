@@ -1,0 +1,195 @@
+/**
+ * A reply that carries tensors, in the format that was asked for. It tells the session where to put the values, which then
+ * go out as they stand: a safetensors reply is one buffer, filled in place.
+ */
+import { Type } from 'typebox';
+import { Problem } from '../errors.ts';
+import { convertValues, type Values } from '../kernel/blocks.ts';
+import type { Head, Outgoing, Receive } from '../session/session.ts';
+import { bytesPerElement, type FloatDtype } from '../tensor/dtype.ts';
+import { layoutSafetensors, type TensorPlan } from '../tensor/safetensors.ts';
+import { byteLength, elementCount } from '../tensor/tensor.ts';
+import { Indices } from './slices.ts';
+import { DtypeName, Shape } from './tensor.ts';
+
+/** Of the two body formats; `application/octet-stream` is the second under another name. */
+export type ReplyFormat = 'application/json' | 'application/vnd.safetensors' | 'application/octet-stream';
+
+const headMembers = {
+  session: Type.String(),
+  revision: Type.Integer({ description: 'Grows by one with every change; also the ETag.' }),
+  iterations: Type.Integer({ description: 'Applied steps.' }),
+  learning_rate: Type.Number({
+    description: 'The rate that this step used or, in a read, that the next one will use.',
+  }),
+};
+
+/** A reply about a session that carries no tensors. */
+export const HeadReply = Type.Object(headMembers, {
+  $id: 'Head',
+  additionalProperties: false,
+  examples: [{ session: 'mnist', revision: 43, iterations: 42, learning_rate: 0.001 }],
+});
+
+export const TensorsReply = Type.Object(
+  {
+    ...headMembers,
+    variables: Type.Optional(
+      Type.Record(
+        Type.String(),
+        Type.Object(
+          {
+            dtype: DtypeName,
+            shape: Shape,
+            indices: Type.Optional(Indices),
+            values: Type.Array(Type.Number(), { description: 'Flat, in row-major order.' }),
+          },
+          { additionalProperties: false },
+        ),
+        { description: 'By variable name. Rows bear their `indices`. Absent from a minimal reply.' },
+      ),
+    ),
+  },
+  {
+    $id: 'Tensors',
+    additionalProperties: false,
+    examples: [
+      {
+        session: 'mnist',
+        revision: 43,
+        iterations: 42,
+        learning_rate: 0.001,
+        variables: { w: { dtype: 'F32', shape: [3], values: [0.5, -1.25, 3] } },
+      },
+    ],
+  },
+);
+
+interface Filled {
+  readonly outgoing: Outgoing;
+  readonly place: Values;
+}
+
+export class TensorReply {
+  readonly #format: ReplyFormat;
+  readonly #dtype: FloatDtype | undefined;
+  #head: Head | undefined;
+  #file: Buffer | undefined;
+  #filled: Filled[] | undefined;
+
+  /** `dtype`: of all tensors in the reply; each variable's own if not given. */
+  constructor(format: ReplyFormat, dtype: FloatDtype | undefined) {
+    this.#format = format;
+    this.#dtype = dtype;
+  }
+
+  /** Makes room for the tensors; handed to the session, which fills it. */
+  readonly receive: Receive = (head, tensors) => {
+    this.#head = head;
+    const places =
+      this.#format === 'application/json' ? this.#separatePlaces(tensors) : this.#placesInFile(head, tensors);
+    this.#filled = tensors.map((outgoing, index) => ({ outgoing, place: places[index] as Values }));
+    return places;
+  };
+
+  /** For a minimal reply: takes the head alone. */
+  readonly receiveNothing: Receive = (head) => {
+    this.#head = head;
+    if (this.#format !== 'application/json') this.#placesInFile(head, []);
+    return [];
+  };
+
+  /** The body. Throws `not_acceptable` for a value that JSON cannot carry; `applied` goes into that problem. */
+  payload(applied: boolean): Buffer | string {
+    if (this.#head === undefined) throw new Error('nothing was received');
+    if (this.#file !== undefined) return this.#file;
+    return this.#filled === undefined
+      ? JSON.stringify(headJson(this.#head))
+      : toJson(this.#head, this.#filled, applied);
+  }
+
+  #separatePlaces(tensors: readonly Outgoing[]): Values[] {
+    return tensors.map((tensor) => {
+      const dtype = this.#dtype ?? tensor.dtype;
+      return { dtype, bytes: new Uint8Array(byteLength(dtype, tensor.shape)) };
+    });
+  }
+
+  #placesInFile(head: Head, tensors: readonly Outgoing[]): Values[] {
+    const plans = tensors.flatMap(({ variable, shape, dtype, rows }): TensorPlan[] => {
+      const values = { dtype: this.#dtype ?? dtype, shape };
+      if (rows === undefined) return [{ name: variable, ...values }];
+      const indices = { name: `${variable}:indices`, dtype: 'I64' as const, shape: [rows.length] };
+      return [indices, { name: `${variable}:values`, ...values }];
+    });
+    const layout = layoutSafetensors(headMetadata(head), plans);
+    const file = Buffer.from(new SharedArrayBuffer(layout.totalBytes));
+    file.set(layout.header);
+    const at = (name: string, bytes: number): Uint8Array => {
+      const start = layout.offsets.get(name) as number;
+      return file.subarray(start, start + bytes);
+    };
+    this.#file = file;
+    return tensors.map(({ variable, shape, dtype: own, rows }) => {
+      const dtype = this.#dtype ?? own;
+      if (rows !== undefined) writeIndices(rows, at(`${variable}:indices`, rows.length * 8));
+      return { dtype, bytes: at(rows === undefined ? variable : `${variable}:values`, byteLength(dtype, shape)) };
+    });
+  }
+}
+
+/** What a safetensors reply says in `__metadata__`. */
+function headMetadata(head: Head): Record<string, string> {
+  return {
+    session: head.session,
+    revision: String(head.revision),
+    iterations: String(head.iterations),
+    learning_rate: String(head.learningRate),
+  };
+}
+
+/** Row numbers, below 2^53, as I64. */
+function writeIndices(rows: ArrayLike<number>, to: Uint8Array): void {
+  const view = new DataView(to.buffer, to.byteOffset, to.byteLength);
+  for (let k = 0; k < rows.length; k++) {
+    const row = rows[k] as number;
+    view.setUint32(k * 8, row, true);
+    view.setUint32(k * 8 + 4, Math.floor(row / 4_294_967_296), true);
+  }
+}
+
+export function headJson(head: Head): Record<string, unknown> {
+  const { session, revision, iterations, learningRate } = head;
+  return { session, revision, iterations, learning_rate: learningRate };
+}
+
+function toJson(head: Head, filled: readonly Filled[], applied: boolean): string {
+  const variables = filled.map(({ outgoing: { variable, shape, rows }, place }) => {
+    const indices = rows === undefined ? '' : `"indices":[${Array.from(rows).join()}],`;
+    const values = numbersJson(variable, place, elementCount(shape), applied);
+    return `${JSON.stringify(variable)}:{"dtype":"${place.dtype}","shape":[${shape.join()}],${indices}"values":[${values}]}`;
+  });
+  return `${JSON.stringify(headJson(head)).slice(0, -1)},"variables":{${variables.join()}}}`;
+}
+
+function numbersJson(variable: string, place: Values, count: number, applied: boolean): string {
+  const held = place.dtype === 'F64' ? place : convertValues(place, count, 'F32');
+  const { buffer, byteOffset, byteLength: bytes } = held.bytes;
+  const size = bytesPerElement[held.dtype];
+  const numbers =
+    size === 8 ? new Float64Array(buffer, byteOffset, bytes / 8) : new Float32Array(buffer, byteOffset, bytes / 4);
+  let negativeZero = false;
+  for (let k = 0; k < numbers.length; k++) {
+    const value = numbers[k] as number;
+    if (!Number.isFinite(value)) throw notAcceptable(variable, value, k, applied);
+    if (Object.is(value, -0)) negativeZero = true;
+  }
+  // `join` writes -0 as 0.
+  return negativeZero ? Array.from(numbers, (value) => (Object.is(value, -0) ? '-0' : value)).join() : numbers.join();
+}
+
+function notAcceptable(variable: string, value: number, element: number, applied: boolean): Problem {
+  const what = `${JSON.stringify(variable)} must be finite to travel as JSON. Received: ${value} at element ${element}`;
+  const done = applied ? '; the step was applied' : '';
+  return new Problem('not_acceptable', `${what}${done}; safetensors carries it`, { applied });
+}

@@ -1,0 +1,72 @@
+/**
+ * Ajv as this server wants it: bodies are taken at their word (no coercion, nothing dropped), query strings and headers
+ * are coerced from text, and every failure becomes one problem that lists what is wrong.
+ */
+import { Ajv, type ErrorObject, type ValidateFunction } from 'ajv';
+import type { TSchema } from 'typebox';
+import { Problem, type ProblemItem } from '../errors.ts';
+
+/** Fastify's hook: one compiler for a set of shared schemas. */
+export function buildValidator(shared: Record<string, unknown>): (route: unknown) => ValidateFunction {
+  const make = (coerceTypes: false | 'array'): Ajv => {
+    const ajv = new Ajv({ strict: false, useDefaults: true, removeAdditional: false, verbose: true, coerceTypes });
+    for (const schema of Object.values(shared)) ajv.addSchema(schema as object);
+    return ajv;
+  };
+  const exact = make(false);
+  const coercing = make('array');
+  return (route) => {
+    const { schema, httpPart } = route as { schema: TSchema; httpPart: string };
+    return (httpPart === 'body' ? exact : coercing).compile(schema);
+  };
+}
+
+const compiled = new WeakMap<object, ValidateFunction>();
+const exact = new Ajv({ strict: false, removeAdditional: false, verbose: true });
+
+/** Holds a value that came in another way than as a body against a schema without references. */
+export function validate(schema: TSchema, value: unknown, where: string): void {
+  let check = compiled.get(schema);
+  if (check === undefined) {
+    check = exact.compile(schema);
+    compiled.set(schema, check);
+  }
+  if (!check(value)) throw validationProblem(check.errors ?? [], where);
+}
+
+/** Ajv's errors as one `invalid_parameter`. `where`: `body`, `querystring`, `params`, `headers` or a name. */
+export function validationProblem(errors: readonly Partial<ErrorObject>[], where: string): Problem {
+  const items = errors.map((error) => describe(error, where)).filter(onlyTelling);
+  const first = items[0] ?? { pointer: '', detail: 'must be valid' };
+  const place = first.pointer === '' ? `the ${where === 'querystring' ? 'query' : where}` : first.pointer;
+  const more = items.length > 1 ? ` (and ${items.length - 1} more)` : '';
+  return new Problem('invalid_parameter', `${place} ${first.detail}${more}`, { errors: items });
+}
+
+/** A union reports each of its branches; what says least goes, unless it is all there is. */
+function onlyTelling(item: ProblemItem, _index: number, all: readonly ProblemItem[]): boolean {
+  const same = all.findIndex(({ pointer, detail }) => pointer === item.pointer && detail === item.detail);
+  return all[same] === item;
+}
+
+function describe(error: Partial<ErrorObject>, where: string): ProblemItem {
+  const pointer = `${where === 'body' ? '' : `/${where === 'querystring' ? 'query' : where}`}${error.instancePath ?? ''}`;
+  const params = (error.params ?? {}) as Record<string, unknown>;
+  switch (error.keyword) {
+    case 'additionalProperties':
+      return { pointer, detail: `must have no member ${JSON.stringify(params.additionalProperty)}. Received: it` };
+    case 'required':
+      return { pointer, detail: `must have the member ${JSON.stringify(params.missingProperty)}. Received: none` };
+    case 'const':
+      return { pointer, detail: `must be ${JSON.stringify(params.allowedValue)}. Received: ${brief(error.data)}` };
+    default:
+      return { pointer, detail: `${error.message ?? 'must be valid'}. Received: ${brief(error.data)}` };
+  }
+}
+
+function brief(value: unknown): string {
+  if (Array.isArray(value)) return `a list of ${value.length}`;
+  if (typeof value === 'object' && value !== null) return 'an object';
+  const text = JSON.stringify(value) ?? String(value);
+  return text.length > 60 ? `${text.slice(0, 60)}…` : text;
+}

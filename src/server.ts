@@ -1,0 +1,28 @@
+#!/usr/bin/env node
+/** The process: configuration, recovery, listening, signals, exit. */
+import closeWithGrace from 'close-with-grace';
+import { pino } from 'pino';
+import { build } from './app.ts';
+import { readConfig } from './config.ts';
+import { Store } from './store/store.ts';
+
+async function main(): Promise<void> {
+  const config = readConfig();
+  const log = pino({ level: config.logLevel });
+  const store = await Store.open(config.dataDir, log);
+  const app = await build(config, store, log);
+  closeWithGrace({ delay: config.shutdownTimeoutMs, logger: log }, async ({ signal, err }) => {
+    if (err) log.fatal({ err }, 'an error that nothing caught');
+    log.info({ signal }, 'shutting down');
+    await app.close();
+    await store.close();
+    log.info('closed');
+  });
+  await app.listen({ host: config.host, port: config.port });
+  await store.recover();
+}
+
+main().catch((error: Error) => {
+  process.stderr.write(`adamax-server: ${error.message}\n`);
+  process.exit(1);
+});
