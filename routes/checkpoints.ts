@@ -47,7 +47,7 @@ export async function checkpointRoutes(instance: FastifyInstance): Promise<void>
     async (request, reply) => {
       refuseBody(request);
       const { session } = request.params;
-      const { info, revision } = await app.store.writeCheckpoint(session, ifMatch(request));
+      const { info, revision } = await app.store.session(session).checkpoint(ifMatch(request));
       reply.status(201).header('etag', entityTag(revision));
       return reply.header('location', `/v1/sessions/${session}/checkpoints/${info.id}`).send(info);
     },
@@ -67,10 +67,8 @@ export async function checkpointRoutes(instance: FastifyInstance): Promise<void>
     },
     async (request, reply) => {
       const { session } = request.params;
-      const { revision } = app.store.get(session).session;
-      return reply
-        .header('etag', entityTag(revision))
-        .send({ session, revision, checkpoints: app.store.checkpoints(session) });
+      const { revision, checkpoints } = app.store.session(session);
+      return reply.header('etag', entityTag(revision)).send({ session, revision, checkpoints });
     },
   );
 
@@ -97,7 +95,8 @@ export async function checkpointRoutes(instance: FastifyInstance): Promise<void>
     },
     async (request, reply) => {
       const { session, id } = request.params;
-      const info = app.store.findCheckpoint(session, id);
+      const held = app.store.session(session);
+      const info = held.findCheckpoint(id);
       const range = byteRange(request.headers.range, info.bytes);
       reply.header('accept-ranges', 'bytes').header('etag', `"${info.sha256}"`).type('application/vnd.safetensors');
       reply.header('content-disposition', `attachment; filename="${session}-${info.id}.safetensors"`);
@@ -106,7 +105,7 @@ export async function checkpointRoutes(instance: FastifyInstance): Promise<void>
       }
       const { start, end } = range ?? { start: 0, end: info.bytes - 1 };
       reply.header('content-length', end - start + 1);
-      return reply.send(await app.store.readCheckpoint(session, info.id, { start, end }));
+      return reply.send(await held.readCheckpoint(info.id, { start, end }));
     },
   );
 
@@ -136,7 +135,7 @@ export async function checkpointRoutes(instance: FastifyInstance): Promise<void>
     },
     async (request, reply) => {
       const { session, id } = request.params;
-      await app.store.deleteCheckpoint(session, id, ifMatch(request));
+      await app.store.session(session).deleteCheckpoint(id, ifMatch(request));
       return reply.status(204).send();
     },
   );
@@ -167,8 +166,8 @@ export async function checkpointRoutes(instance: FastifyInstance): Promise<void>
     async (request, reply) => {
       refuseBody(request);
       const { session, id } = request.params;
-      const view = await app.store.restore(session, id, ifMatch(request));
-      return reply.header('etag', entityTag(view.session.revision)).send(encodeSession(view));
+      const view = await app.store.session(session).restore(id, ifMatch(request));
+      return reply.header('etag', entityTag(view.head.revision)).send(encodeSession(view));
     },
   );
 }

@@ -72,13 +72,9 @@ export async function gradientRoutes(instance: FastifyInstance): Promise<void> {
       const format = replyFormat(request);
       const gradients = decode(request.body, session);
       const tensors = new TensorReply(format, dtype);
-      const head = await app.store.applyGradients(
-        session,
-        gradients,
-        base,
-        ifMatch(request),
-        minimal ? tensors.receiveNothing : tensors.receive,
-      );
+      const head = await app.store
+        .session(session)
+        .applyGradients(gradients, base, ifMatch(request), minimal ? tensors.receiveNothing : tensors.receive);
       const { rows, bytes } = extent(gradients);
       app.metrics.step(session, rows, bytes);
       request.logged = {
@@ -93,7 +89,7 @@ export async function gradientRoutes(instance: FastifyInstance): Promise<void> {
 
   function decode(body: unknown, session: string): Map<string, Slices> {
     if (body instanceof SafetensorsBody) return decodeSlicesFile(body.file);
-    return decodeSlices((body as GradientsBody).gradients, app.store.variables(session), '/gradients');
+    return decodeSlices((body as GradientsBody).gradients, app.store.session(session).contents.variables, '/gradients');
   }
 }
 

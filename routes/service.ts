@@ -2,8 +2,8 @@
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
 import type { FastifyInstance } from 'fastify';
 import { Type } from 'typebox';
-import { stringify } from 'yaml';
 import { catalogue, Problem } from '../src/errors.ts';
+import { openapiYaml } from '../src/plugins/openapi.ts';
 import { problems } from '../src/schemas/common.ts';
 import { Health, Readiness } from '../src/schemas/service.ts';
 
@@ -98,7 +98,7 @@ export async function serviceRoutes(instance: FastifyInstance): Promise<void> {
         },
       },
     },
-    async (_request, reply) => reply.type('application/yaml').send(stringify(app.swagger())),
+    async (_request, reply) => reply.type('application/yaml').send(openapiYaml(app)),
   );
 
   app.get(

@@ -7,14 +7,8 @@ import { SafetensorsBody } from '../src/plugins/bodies.ts';
 import { entityTag, ifMatch } from '../src/plugins/headers.ts';
 import { ChangeHeaders, problems, query, SessionName, SessionParams } from '../src/schemas/common.ts';
 import { json, tensorBody } from '../src/schemas/content.ts';
-import {
-  checkMetadata,
-  decodeSession,
-  encodeSession,
-  type SessionBody,
-  type SessionList,
-  type SessionPatchBody,
-} from '../src/schemas/session.ts';
+import { decodeSession, type SessionBody } from '../src/schemas/new-session.ts';
+import { checkMetadata, encodeSession, type SessionList, type SessionPatchBody } from '../src/schemas/session.ts';
 import { decodeSessionFile } from '../src/schemas/session-file.ts';
 import type { SessionPatch } from '../src/session/session.ts';
 
@@ -48,6 +42,7 @@ export async function sessionRoutes(instance: FastifyInstance): Promise<void> {
             'shape_mismatch',
             'dtype_mismatch',
             'session_quota_exceeded',
+            'insufficient_memory',
             'storage_failed',
             'insufficient_storage',
           ),
@@ -63,10 +58,10 @@ export async function sessionRoutes(instance: FastifyInstance): Promise<void> {
           'If-Match must not be sent with a creation, which finds no revision. Received: it',
         );
       }
-      const contents =
+      const wanted =
         body instanceof SafetensorsBody ? decodeSessionFile(body.file) : decodeSession(body as SessionBody);
-      const view = await app.store.create(session, contents);
-      reply.status(201).header('etag', entityTag(view.session.revision));
+      const { view } = await app.store.create(session, wanted);
+      reply.status(201).header('etag', entityTag(view.head.revision));
       return reply.header('location', `/v1/sessions/${session}`).send(encodeSession(view));
     },
   );
@@ -87,11 +82,11 @@ export async function sessionRoutes(instance: FastifyInstance): Promise<void> {
     },
     async (request): Promise<SessionList> => {
       const { limit, after = '' } = request.query;
-      const all = [...app.store.views()].filter(({ session }) => session.name > after);
+      const all = app.store.list().filter(({ name }) => name > after);
       const page = all.slice(0, limit);
       return {
-        sessions: page.map(encodeSession),
-        next: all.length > limit ? (page.at(-1)?.session.name ?? null) : null,
+        sessions: page.map(({ view }) => encodeSession(view)),
+        next: all.length > limit ? (page.at(-1)?.name ?? null) : null,
       };
     },
   );
@@ -109,8 +104,8 @@ export async function sessionRoutes(instance: FastifyInstance): Promise<void> {
       },
     },
     async (request, reply) => {
-      const view = app.store.get(request.params.session);
-      return reply.header('etag', entityTag(view.session.revision)).send(encodeSession(view));
+      const { view } = app.store.session(request.params.session);
+      return reply.header('etag', entityTag(view.head.revision)).send(encodeSession(view));
     },
   );
 
@@ -148,8 +143,8 @@ export async function sessionRoutes(instance: FastifyInstance): Promise<void> {
     async (request, reply) => {
       const patch = request.body as SessionPatchBody as SessionPatch;
       checkMetadata(patch.metadata);
-      const view = await app.store.patch(request.params.session, patch, ifMatch(request));
-      return reply.header('etag', entityTag(view.session.revision)).send(encodeSession(view));
+      const view = await app.store.session(request.params.session).patch(patch, ifMatch(request));
+      return reply.header('etag', entityTag(view.head.revision)).send(encodeSession(view));
     },
   );
 

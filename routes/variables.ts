@@ -205,16 +205,15 @@ export async function variableRoutes(instance: FastifyInstance): Promise<void> {
     { dtype }: { dtype?: Static<typeof ReplyDtype> },
   ): Promise<FastifyReply> {
     const { waitSeconds } = preferences(request);
-    const revision = (): number => app.store.get(session).session.revision;
-    if (waitSeconds > 0 && notModified(request, revision())) {
+    const held = app.store.session(session);
+    if (waitSeconds > 0 && notModified(request, held.revision)) {
       reply.header('preference-applied', `wait=${waitSeconds}`);
-      await app.store.waitForChange(session, revision(), waitSeconds * 1000, clientGone(reply));
+      await held.waitForChange(held.revision, waitSeconds * 1000, clientGone(reply));
     }
-    const now = revision();
-    if (notModified(request, now)) return reply.status(304).header('etag', entityTag(now)).send();
+    if (notModified(request, held.revision)) return reply.status(304).header('etag', entityTag(held.revision)).send();
     const format = replyFormat(request);
     const tensors = new TensorReply(format, dtype);
-    const head = await app.store.read(session, part, selection, tensors.receive);
+    const head = await held.read(part, selection, tensors.receive);
     return reply.header('etag', entityTag(head.revision)).type(format).send(tensors.payload(false));
   }
 
@@ -228,10 +227,14 @@ export async function variableRoutes(instance: FastifyInstance): Promise<void> {
     let assignments: ReturnType<typeof decodeSlices>;
     if (body instanceof SafetensorsBody) assignments = decodeSlicesFile(body.file);
     else {
-      assignments = decodeSlices((body as AssignmentsBody).variables, app.store.variables(session), '/variables');
+      assignments = decodeSlices(
+        (body as AssignmentsBody).variables,
+        app.store.session(session).contents.variables,
+        '/variables',
+      );
       requireFinite(assignments);
     }
-    const head = await app.store.assign(session, part, assignments, ifMatch(request));
+    const head = await app.store.session(session).assign(part, assignments, ifMatch(request));
     request.logged = { variables: [...assignments.keys()].slice(0, 8) };
     return reply.header('etag', entityTag(head.revision)).send(headJson(head));
   }
@@ -243,7 +246,7 @@ export async function variableRoutes(instance: FastifyInstance): Promise<void> {
 
   /** Variables named in the address: there is nothing at it if they are not there. */
   function requireVariables(session: string, names: readonly string[]): void {
-    const known = app.store.variables(session);
+    const known = app.store.session(session).contents.variables;
     const missing = names.find((name) => !known.has(name));
     if (missing === undefined) return;
     throw new Problem(

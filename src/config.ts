@@ -1,4 +1,5 @@
 /** The environment (and a `.env` file) as a frozen Config; nothing else reads it. `.env.example` documents each variable. */
+import { totalmem } from 'node:os';
 import { envSchema } from 'env-schema';
 import { type Static, Type } from 'typebox';
 import { bodyBytesMaxDefault } from './limits.ts';
@@ -9,6 +10,7 @@ const Environment = Type.Object({
   DATA_DIR: Type.String({ default: './data', minLength: 1 }),
   LOG_LEVEL: Type.Enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'], { default: 'info' }),
   BODY_BYTES_MAX: Type.Integer({ default: bodyBytesMaxDefault, minimum: 1024, maximum: bodyBytesMaxDefault }),
+  MEMORY_BYTES_MAX: Type.Optional(Type.Integer({ minimum: 1 })),
   SHUTDOWN_TIMEOUT_MS: Type.Integer({ default: 30_000, minimum: 1 }),
   AUTH_FILE: Type.Optional(Type.String()),
 });
@@ -20,6 +22,8 @@ export interface Config {
   readonly logLevel: string;
   /** A decoded request body, bytes. */
   readonly bodyBytesMax: number;
+  /** Memory for the variables and slots of all sessions, bytes. */
+  readonly memoryBytesMax: number;
   /** How long a shutdown may wait for requests and checkpoints. */
   readonly shutdownTimeoutMs: number;
 }
@@ -40,6 +44,13 @@ export function readConfig(environment: NodeJS.ProcessEnv = process.env): Config
     dataDir: values.DATA_DIR,
     logLevel: values.LOG_LEVEL,
     bodyBytesMax: values.BODY_BYTES_MAX,
+    memoryBytesMax: values.MEMORY_BYTES_MAX ?? Math.floor(0.8 * machineMemory()),
     shutdownTimeoutMs: values.SHUTDOWN_TIMEOUT_MS,
   });
+}
+
+/** What the container may use or, outside one, what the machine has. */
+function machineMemory(): number {
+  const constrained = process.constrainedMemory() ?? 0;
+  return constrained > 0 ? Math.min(constrained, totalmem()) : totalmem();
 }

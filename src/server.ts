@@ -9,7 +9,7 @@ import { Store } from './store/store.ts';
 async function main(): Promise<void> {
   const config = readConfig();
   const log = pino({ level: config.logLevel });
-  const store = await Store.open(config.dataDir, log);
+  const store = await Store.open(config, log);
   const app = await build(config, store, log);
   closeWithGrace({ delay: config.shutdownTimeoutMs, logger: log }, async ({ signal, err }) => {
     if (err) log.fatal({ err }, 'an error that nothing caught');

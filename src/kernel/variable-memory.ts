@@ -146,7 +146,7 @@ export class VariableMemory implements BlockReader {
     for (let from = 0; from < rows.length; ) {
       const row = rows[from] as number;
       const segment = this.#segmentOf(row * this.width);
-      if (this.width > blockElements) {
+      if (this.width > blockElements || segment.columns < this.width) {
         for (const { segment, at, n } of this.blocks(row * this.width, this.width)) {
           yield { segment, from, count: 1, column: at, columns: n };
         }

@@ -2,6 +2,7 @@
 import type { FastifyInstance } from 'fastify';
 import fp from 'fastify-plugin';
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import type { HeldSession } from '../store/held-session.ts';
 import type { Store } from '../store/store.ts';
 
 const seconds = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
@@ -49,7 +50,7 @@ export const metrics = fp(async (app: FastifyInstance, { store }: { store: Store
     buckets: seconds,
     registers,
   });
-  store.onCheckpoint = (duration) => checkpoints.observe(duration);
+  store.onCheckpoint = ({ seconds: duration }) => checkpoints.observe(duration);
 
   app.decorate('metrics', {
     registry,
@@ -68,11 +69,7 @@ export const metrics = fp(async (app: FastifyInstance, { store }: { store: Store
 
 /** Figures that are read off the sessions whenever they are asked for. */
 function sessionGauges(store: Store, registers: Registry[]): void {
-  const gauge = (
-    name: string,
-    help: string,
-    value: (view: ReturnType<Store['views']> extends Generator<infer V> ? V : never) => number,
-  ) => {
+  const gauge = (name: string, help: string, value: (session: HeldSession) => number) => {
     new Gauge({
       name,
       help,
@@ -80,7 +77,7 @@ function sessionGauges(store: Store, registers: Registry[]): void {
       registers,
       collect() {
         this.reset();
-        for (const view of store.views()) this.set({ session: view.session.name }, value(view));
+        for (const session of store.held) this.set({ session: session.name }, value(session));
       },
     });
   };
@@ -92,15 +89,9 @@ function sessionGauges(store: Store, registers: Registry[]): void {
       this.set(store.status.sessions);
     },
   });
-  gauge(
-    'adamax_session_iterations',
-    'Applied steps of a session, its counter.',
-    ({ session }) => session.contents.iterations,
-  );
-  gauge(
-    'adamax_checkpoint_age_seconds',
-    'Time since the last checkpoint, or since the start.',
-    ({ checkpointAge }) => checkpointAge,
+  gauge('adamax_session_iterations', 'Applied steps of a session, its counter.', ({ contents }) => contents.iterations);
+  gauge('adamax_checkpoint_age_seconds', 'Time since the last checkpoint, or since the start.', (session) =>
+    session.checkpointAge(Date.now()),
   );
 }
 

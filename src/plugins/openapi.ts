@@ -5,11 +5,13 @@ import swaggerUi from '@fastify/swagger-ui';
 import type { FastifyInstance } from 'fastify';
 import fp from 'fastify-plugin';
 import type { TSchema } from 'typebox';
+import { stringify } from 'yaml';
 import { CheckpointInfo, CheckpointList } from '../schemas/checkpoint.ts';
 import { ProblemDetails } from '../schemas/common.ts';
 import { LookupBody } from '../schemas/lookup.ts';
+import { SessionBody } from '../schemas/new-session.ts';
 import { Health, Readiness } from '../schemas/service.ts';
-import { SessionBody, SessionDocument, SessionList, SessionPatchBody } from '../schemas/session.ts';
+import { SessionDocument, SessionList, SessionPatchBody } from '../schemas/session.ts';
 import { AssignmentsBody, GradientsBody, SlicesJson } from '../schemas/slices.ts';
 import { HeadReply, TensorsReply } from '../schemas/tensor-reply.ts';
 
@@ -55,8 +57,13 @@ export const openapi = fp(async (app: FastifyInstance) => {
   await app.register(swaggerUi, { routePrefix: '/docs' });
 });
 
+/** The document as the file `openapi.yaml` has it. */
+export function openapiYaml(app: FastifyInstance): string {
+  return stringify(app.swagger(), { aliasDuplicateObjects: false, lineWidth: 120 });
+}
+
 /** Of the package that this file is in, whether it runs from the sources or built. */
-export function packageVersion(): string {
+function packageVersion(): string {
   for (let folder = new URL('.', import.meta.url); folder.pathname !== '/'; folder = new URL('..', folder)) {
     try {
       return JSON.parse(readFileSync(new URL('package.json', folder), 'utf8')).version;

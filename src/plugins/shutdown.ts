@@ -10,7 +10,7 @@ export const shutdown = fp(async (app: FastifyInstance) => {
   let closing = false;
   app.addHook('preClose', async () => {
     closing = true;
-    app.store.wakeAll();
+    app.store.endWaits();
   });
   app.addHook('onRequest', async (request) => {
     if (!closing || request.url === '/healthz') return;

@@ -18,15 +18,20 @@ export function tensorBody(name: BodyName, safetensors: string) {
   };
 }
 
+/** Replies about one session say at which revision it is. */
+const headers = { etag: { type: 'string', description: 'The revision, quoted.', example: '"41"' } };
+
 /** A JSON reply. */
 export function json(name: ReplyName, description: string) {
-  return { description, content: { 'application/json': { schema: Type.Unsafe<never>(Type.Ref(name)) } } };
+  const about = name === 'SessionList' ? {} : { headers };
+  return { description, ...about, content: { 'application/json': { schema: Type.Unsafe<never>(Type.Ref(name)) } } };
 }
 
 /** A reply in JSON or in safetensors, as `Accept` asks. `safetensors`: what the file holds. */
 export function tensorReply(name: 'Tensors', description: string, safetensors: string) {
   return {
     description,
+    headers,
     content: {
       'application/json': { schema: Type.Unsafe<never>(Type.Ref(name)) },
       'application/vnd.safetensors': { schema: binary(safetensors) },

@@ -3,19 +3,22 @@
  * a session goes on exactly where it stood. Options stand in `__metadata__` as JSON texts; what other tools have left
  * there becomes the session's metadata.
  */
+import { setImmediate } from 'node:timers/promises';
 import { Type } from 'typebox';
 import { Problem } from '../errors.ts';
 import { variablesMax } from '../limits.ts';
 import { parseOptimizer } from '../optimizer/adamax-config.ts';
 import { checkRange, checkShape } from '../session/gradient.ts';
 import type { SessionContents } from '../session/session.ts';
-import { allocateVariables, type Variable, type VariableSpec } from '../session/variable.ts';
+import { allocateVariables, stateBytes, type VariableSpec } from '../session/variable.ts';
 import { checkpointFormat, splitTensorName } from '../store/checkpoint-format.ts';
+import type { NewSession } from '../store/store.ts';
 import { type FloatDtype, isFloatDtype } from '../tensor/dtype.ts';
 import type { SafetensorsFile } from '../tensor/safetensors.ts';
 import { elementCount, type Tensor } from '../tensor/tensor.ts';
 import { variableNamePattern } from './common.ts';
-import { drawSeed, newSettings, settingsMembers, variableDtype } from './session.ts';
+import { drawSeed, variableDtype } from './new-session.ts';
+import { newSettings, settingsMembers } from './session.ts';
 import { validate } from './validate.ts';
 
 const FileOptions = Type.Object({
@@ -28,28 +31,28 @@ const FileOptions = Type.Object({
 const descriptive = new Set(['session', 'revision', 'learning_rate', 'created_at', 'saved_at']);
 
 /** Checks a file whole; the contents themselves are made when their turn has come. */
-export function decodeSessionFile(file: SafetensorsFile): () => SessionContents {
+export function decodeSessionFile(file: SafetensorsFile): NewSession {
   const { options, foreign } = readMetadata(file.metadata);
   const optimizer = parseOptimizer(options.optimizer, drawSeed);
   const settings = newSettings({ ...options, metadata: { ...foreign, ...options.metadata } });
   const specs = readVariables(file);
   const slots = readSlots(file, specs);
-  return () => {
-    const variables = allocateVariables([...specs.values()]);
-    for (const { name, memory, shape } of variables.values()) {
-      const count = elementCount(shape);
-      memory.write('w', 0, count, file.tensors.get(name) as Tensor<FloatDtype>);
-      const slot = slots.get(name);
-      if (slot === undefined) continue;
-      memory.write('m', 0, count, slot.m);
-      memory.write('v', 0, count, slot.v);
-    }
-    return {
-      variables: variables as ReadonlyMap<string, Variable>,
-      optimizer,
-      iterations: options.iterations ?? 0,
-      settings,
-    };
+  return {
+    bytes: stateBytes(specs.values()),
+    async make(): Promise<SessionContents> {
+      const variables = allocateVariables([...specs.values()]);
+      for (const { name, memory, shape } of variables.values()) {
+        const count = elementCount(shape);
+        memory.write('w', 0, count, file.tensors.get(name) as Tensor<FloatDtype>);
+        const slot = slots.get(name);
+        if (slot !== undefined) {
+          memory.write('m', 0, count, slot.m);
+          memory.write('v', 0, count, slot.v);
+        }
+        await setImmediate();
+      }
+      return { variables, optimizer, iterations: options.iterations ?? 0, settings };
+    },
   };
 }
 

@@ -2,7 +2,7 @@
 import type { Extent } from '../kernel/extent.ts';
 import { allocate, type VariableMemory } from '../kernel/variable-memory.ts';
 import type { VariableDtype } from '../tensor/dtype.ts';
-import { elementCount } from '../tensor/tensor.ts';
+import { byteLength, elementCount } from '../tensor/tensor.ts';
 
 export interface VariableSpec {
   readonly name: string;
@@ -25,4 +25,11 @@ function extentOf(shape: readonly number[], dtype: VariableDtype): Extent {
 export function allocateVariables(specs: readonly VariableSpec[]): Map<string, Variable> {
   const memories = allocate(specs.map(({ shape, dtype }) => extentOf(shape, dtype)));
   return new Map(specs.map((spec, index) => [spec.name, { ...spec, memory: memories[index] as VariableMemory }]));
+}
+
+/** What variables of these shapes take up with their slots, in bytes. */
+export function stateBytes(specs: Iterable<VariableSpec>): number {
+  let bytes = 0;
+  for (const { shape, dtype } of specs) bytes += 3 * byteLength(dtype, shape);
+  return bytes;
 }

@@ -106,8 +106,7 @@ export class CheckpointFolder {
       this.#known.set(number, info);
       return info;
     } catch (error) {
-      await rm(temporary, { force: true });
-      await rm(`${path}.sha256`, { force: true });
+      for (const file of [temporary, path, `${path}.sha256`]) await rm(file, { force: true }).catch(() => undefined);
       throw error;
     }
   }

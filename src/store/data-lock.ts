@@ -1,11 +1,19 @@
 /**
- * One server for one data folder. The lock is a socket in the folder: while its owner lives, a connection succeeds; when
- * it dies, however it dies, connections are refused and the next server takes over. Process ids would not do, since in
- * containers every server has the same one.
+ * One server for one data folder. The lock is a socket in the folder, `lock-<n>.sock`: while its owner lives, a connection
+ * succeeds; when it dies, however it dies, connections are refused and the next server takes number n + 1. Process ids
+ * would not do, since in containers every server has the same one.
+ *
+ * Two can never hold it: a socket listens before it is linked to its number, so a refusal means a dead owner; a link is
+ * given to one; a number is only taken once its predecessor was found dead; and the highest one stays, even when it is
+ * released, so that numbers only rise and who comes late with an old one finds a higher one.
  */
-import { lstat, rename, rm } from 'node:fs/promises';
+import { randomBytes } from 'node:crypto';
+import { link, readdir, rm } from 'node:fs/promises';
 import { connect, createServer, type Server } from 'node:net';
 import { join, relative } from 'node:path';
+
+/** Systems allow 103 to 107; beyond that, Node 20 would cut the path short without a word. */
+const socketPathBytesMax = 103;
 
 export class DataLock {
   readonly #server: Server;
@@ -16,14 +24,17 @@ export class DataLock {
 
   /** Throws if another server holds the folder. */
   static async acquire(folder: string): Promise<DataLock> {
-    const path = join(folder, 'lock.sock');
-    for (let attempt = 0; attempt < 5; attempt++) {
-      const server = await listen(path);
-      if (server !== undefined) return new DataLock(server);
-      if (await answers(path)) break;
-      await setAside(path);
+    const unnumbered = join(folder, `lock-${randomBytes(4).toString('hex')}.tmp`);
+    const server = await listen(unnumbered);
+    try {
+      await takeNumber(folder, unnumbered);
+      return new DataLock(server);
+    } catch (error) {
+      server.close();
+      throw error;
+    } finally {
+      await rm(unnumbered, { force: true });
     }
-    throw new Error(`one server at a time can use a data folder, and another one is using ${folder}`);
   }
 
   async release(): Promise<void> {
@@ -31,42 +42,77 @@ export class DataLock {
   }
 }
 
-/** A socket path is short (about 100 bytes), so the shorter of the two ways to write it is used. */
-function socketPath(path: string): string {
-  const short = relative(process.cwd(), path);
-  return short.length < path.length ? short : path;
+async function takeNumber(folder: string, unnumbered: string): Promise<void> {
+  for (;;) {
+    const highest = await highestNumber(folder);
+    if (highest > 0 && (await answers(numbered(folder, highest)))) {
+      throw inUse(folder);
+    }
+    const path = numbered(folder, highest + 1);
+    if (!(await isLinked(unnumbered, path, folder))) continue;
+    if ((await highestNumber(folder)) === highest + 1) return removeOthers(folder, path);
+    await rm(path);
+  }
 }
 
-function listen(path: string): Promise<Server | undefined> {
+function numbered(folder: string, number: number): string {
+  return join(folder, `lock-${number}.sock`);
+}
+
+/** 0 if the folder has never been locked. */
+async function highestNumber(folder: string): Promise<number> {
+  const numbers = (await readdir(folder)).map((name) => Number(/^lock-(\d+)\.sock$/.exec(name)?.[1] ?? 0));
+  return Math.max(0, ...numbers);
+}
+
+/** `false` where the number is taken. */
+async function isLinked(unnumbered: string, path: string, folder: string): Promise<boolean> {
+  try {
+    await link(unnumbered, path);
+    return true;
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'EEXIST') return false;
+    // Only a winner removes it, in `removeOthers`.
+    throw code === 'ENOENT' ? inUse(folder) : error;
+  }
+}
+
+/** Those with a number are dead, and those without one have come too late. */
+async function removeOthers(folder: string, own: string): Promise<void> {
+  for (const name of await readdir(folder)) {
+    const path = join(folder, name);
+    if (/^lock-(\d+\.sock|[0-9a-f]+\.tmp)$/.test(name) && path !== own) await rm(path, { force: true });
+  }
+}
+
+function inUse(folder: string): Error {
+  return new Error(`one server at a time can use a data folder, and another one is using ${folder}`);
+}
+
+function listen(path: string): Promise<Server> {
+  const short = socketPath(path);
+  if (Buffer.byteLength(short) > socketPathBytesMax) {
+    const rule = `a socket in it must have a path of at most ${socketPathBytesMax} bytes`;
+    throw new Error(`${rule}. Received: ${Buffer.byteLength(short)} bytes, ${short}`);
+  }
   return new Promise((resolve, reject) => {
     const server = createServer((socket) => socket.destroy());
-    server.once('error', (error: NodeJS.ErrnoException) =>
-      error.code === 'EADDRINUSE' ? resolve(undefined) : reject(error),
-    );
-    server.listen(socketPath(path), () => resolve(server.unref()));
+    server.once('error', reject).listen(short, () => resolve(server.unref()));
   });
 }
 
 function answers(path: string): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = connect(socketPath(path));
-    socket.once('connect', () => resolve(true)).once('error', () => resolve(false));
+    socket.once('connect', () => resolve(true));
+    socket.once('error', ({ code }: NodeJS.ErrnoException) => resolve(code !== 'ECONNREFUSED' && code !== 'ENOENT'));
     socket.once('connect', () => socket.destroy());
   });
 }
 
-/** Takes a dead socket away; moved first, so that a server that came alive in between is noticed and put back. */
-async function setAside(path: string): Promise<void> {
-  const aside = `${path}.${process.pid}.${Date.now()}`;
-  try {
-    await rename(path, aside);
-  } catch {
-    return;
-  }
-  const taken = await lstat(path).then(
-    () => true,
-    () => false,
-  );
-  if (!taken && (await answers(aside))) await rename(aside, path);
-  else await rm(aside, { force: true });
+/** The shorter of the two ways to write it. */
+function socketPath(path: string): string {
+  const short = relative(process.cwd(), path);
+  return short.length < path.length ? short : path;
 }

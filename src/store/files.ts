@@ -6,14 +6,19 @@ import { Problem } from '../errors.ts';
 /** Writes a file that appears under its name only when its bytes are on the disk. */
 export async function writeFileDurably(path: string, text: string): Promise<void> {
   const temporary = `${path}.tmp`;
-  const file = await open(temporary, 'w');
   try {
-    await file.writeFile(text);
-    await file.sync();
-  } finally {
-    await file.close();
+    const file = await open(temporary, 'w');
+    try {
+      await file.writeFile(text);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await renameDurably(temporary, path);
+  } catch (error) {
+    await rm(temporary, { force: true }).catch(() => undefined);
+    throw error;
   }
-  await renameDurably(temporary, path);
 }
 
 /** Renames, and makes the change of the folders durable. */

@@ -1,168 +1,218 @@
 /**
- * A session that the store holds: the state machine, the queue in front of it, the checkpoints behind it, and the signal
- * that wakes those who wait for a change. Everything that changes the session runs in its queue.
+ * A session as the store holds it, and as requests meet it: the state machine, the queue in front of it, the checkpoints
+ * behind it, and the signal that wakes those who wait for a change. Everything that reads or changes it has its turn.
  */
 import { EventEmitter, once } from 'node:events';
+import type { Readable } from 'node:stream';
 import { Problem } from '../errors.ts';
+import type { Part } from '../kernel/extent.ts';
 import { queuedRequestsMax } from '../limits.ts';
-import type { Session } from '../session/session.ts';
+import type { Slices } from '../session/gradient.ts';
+import type { Head, Receive, Selection, Session, SessionContents, SessionPatch } from '../session/session.ts';
 import { takeSnapshot } from '../session/snapshot.ts';
-import type { CheckpointFolder, CheckpointInfo } from './checkpoint-folder.ts';
+import type { CheckpointInfo } from './checkpoint-folder.ts';
+import type { Checkpointer, WrittenCheckpoint } from './checkpointer.ts';
 import { storageProblem } from './files.ts';
 import { Queue } from './queue.ts';
-import { revisionsReserved, type SessionRecord, writeRecord } from './session-record.ts';
+import type { Revisions } from './revisions.ts';
 
 /** Decides whether a request applies, given the revision; `undefined`: it always does. */
 export type Precondition = ((revision: number) => boolean) | undefined;
 
+/** What a session document says, as it stands at one moment. */
+export interface SessionView {
+  readonly head: Head;
+  readonly createdAt: string;
+  readonly contents: SessionContents;
+  readonly lastCheckpoint: CheckpointInfo | undefined;
+}
+
 export class HeldSession {
-  readonly session: Session;
-  readonly checkpoints: CheckpointFolder;
-  readonly #folder: string;
+  readonly #session: Session;
+  readonly #checkpointer: Checkpointer;
+  readonly #revisions: Revisions;
+  readonly #onStep: () => void;
   readonly #queue = new Queue(queuedRequestsMax);
-  /** One checkpoint is written at a time. */
-  readonly #writing = new Queue(queuedRequestsMax);
-  #record: SessionRecord;
-  #reserving: Promise<void> | undefined;
-  #deleted = false;
-  #saved: { revision: number; iterations: number; at: number };
   readonly #changes = new EventEmitter().setMaxListeners(0);
+  #deleted = false;
+  #waiting = true;
 
-  constructor(session: Session, checkpoints: CheckpointFolder, folder: string, record: SessionRecord) {
-    this.session = session;
-    this.checkpoints = checkpoints;
-    this.#folder = folder;
-    this.#record = record;
-    this.#saved = { revision: session.revision, iterations: session.contents.iterations, at: Date.now() };
+  /** `onStep` is called after every step, for whoever sees to checkpoints. */
+  constructor(session: Session, checkpointer: Checkpointer, revisions: Revisions, onStep: () => void) {
+    this.#session = session;
+    this.#checkpointer = checkpointer;
+    this.#revisions = revisions;
+    this.#onStep = onStep;
   }
 
-  /** Runs a task that reads, in its turn. Throws `session_not_found` if the session has been deleted by then. */
-  read<T>(task: () => T | Promise<T>): Promise<T> {
-    return this.#queue.run(() => {
-      this.#assertLive();
-      return task();
+  get name(): string {
+    return this.#session.name;
+  }
+
+  get revision(): number {
+    return this.#session.revision;
+  }
+
+  get contents(): SessionContents {
+    return this.#session.contents;
+  }
+
+  get view(): SessionView {
+    const { head, createdAt, contents } = this.#session;
+    return { head, createdAt, contents, lastCheckpoint: this.#checkpointer.folder.newest };
+  }
+
+  /**
+   * One step by these gradients; `receive` gets the values right after it. `base`, if given, is the iteration that the
+   * gradients were computed from.
+   */
+  async applyGradients(
+    gradients: ReadonlyMap<string, Slices>,
+    base: number | undefined,
+    precondition: Precondition,
+    receive: Receive,
+  ): Promise<Head> {
+    const session = this.#session;
+    const head = await this.#change(precondition, () => session.apply(session.check(gradients, base), receive));
+    this.#onStep();
+    return head;
+  }
+
+  read(part: Part, selections: readonly Selection[] | undefined, receive: Receive): Promise<Head> {
+    return this.#turn(() => this.#session.read(part, selections, receive));
+  }
+
+  assign(part: Part, assignments: ReadonlyMap<string, Slices>, precondition: Precondition): Promise<Head> {
+    return this.#change(precondition, () => this.#session.assign(part, assignments));
+  }
+
+  patch(patch: SessionPatch, precondition: Precondition): Promise<SessionView> {
+    return this.#change(precondition, () => {
+      this.#session.patch(patch);
+      return this.view;
     });
   }
 
-  /** Runs a task that changes the session, in its turn. Throws `precondition_failed` as well, before the task begins. */
-  change<T>(precondition: Precondition, task: () => T | Promise<T>): Promise<T> {
-    return this.read(async () => {
-      const { revision } = this.session;
-      if (precondition !== undefined && !precondition(revision)) {
-        throw new Problem(
-          'precondition_failed',
-          `If-Match must name the session's revision, "${revision}". Received: another`,
-        );
-      }
-      await this.#reserve();
-      const result = await task();
-      if (this.session.revision !== revision) this.wake();
-      return result;
-    });
-  }
-
-  /** Resolves when the revision is another one, after `milliseconds`, or when `signal` is aborted. */
+  /** Waits until the revision is another one, for so long, or until `signal` is aborted or `endWaits` is called. */
   async waitForChange(revision: number, milliseconds: number, signal: AbortSignal): Promise<void> {
-    if (this.session.revision !== revision || signal.aborted) return;
+    if (!this.#waiting || this.#session.revision !== revision || signal.aborted) return;
     const either = AbortSignal.any([signal, AbortSignal.timeout(milliseconds)]);
     await once(this.#changes, 'change', { signal: either }).catch(() => undefined);
   }
 
-  /** Wakes all who wait for a change. */
-  wake(): void {
+  /** Nobody waits for a change any more, neither who does now nor who would. */
+  endWaits(): void {
+    this.#waiting = false;
     this.#changes.emit('change');
   }
 
-  /** Whether a checkpoint is due by the session's own rules. `now` in milliseconds. */
-  isDue(now: number): boolean {
-    const { revision, contents } = this.session;
-    const { every_steps, every_seconds } = contents.settings.checkpointing;
-    if (revision === this.#saved.revision || this.#writing.busy) return false;
-    const steps = Math.abs(contents.iterations - this.#saved.iterations);
-    return (
-      (every_steps !== null && steps >= every_steps) ||
-      (every_seconds !== null && now - this.#saved.at >= every_seconds * 1000)
-    );
+  /** Newest first. */
+  get checkpoints(): CheckpointInfo[] {
+    return this.#checkpointer.folder.list();
+  }
+
+  /** By id, or `latest`. Throws `checkpoint_not_found`. */
+  findCheckpoint(id: string): CheckpointInfo {
+    return this.#checkpointer.folder.find(id);
+  }
+
+  /** The bytes `start` to `end` (inclusive) of a checkpoint's file. */
+  readCheckpoint(id: string, range: { start: number; end: number }): Promise<Readable> {
+    return this.#checkpointer.folder.read(id, range);
   }
 
   /** Writes a checkpoint of the session as it stands when its turn comes, while steps go on. */
-  checkpoint(precondition?: Precondition): Promise<{ info: CheckpointInfo; revision: number }> {
-    return this.#writing.run(async () => {
-      const snapshot = await this.change(precondition, () => takeSnapshot(this.session));
-      try {
-        const now = new Date();
-        const info = await this.checkpoints.write(snapshot, now.toISOString(), () => this.#gone());
-        this.#saved = { revision: snapshot.head.revision, iterations: snapshot.head.iterations, at: now.getTime() };
-        await this.checkpoints.trim(this.session.contents.settings.checkpointing.keep, this.#record.first_checkpoint);
-        return { info, revision: snapshot.head.revision };
-      } catch (error) {
-        throw this.#gone() ?? storageProblem(error);
-      } finally {
-        snapshot.end();
+  checkpoint(precondition?: Precondition): Promise<WrittenCheckpoint> {
+    const take = () => this.#change(precondition, () => takeSnapshot(this.#session));
+    return this.#checkpointer.write(take, () => this.#gone());
+  }
+
+  /** Throws `checkpoint_in_use` for the newest one, which a restart needs. */
+  deleteCheckpoint(id: string, precondition: Precondition): Promise<void> {
+    const { folder } = this.#checkpointer;
+    return this.#change(precondition, async () => {
+      const info = folder.find(id);
+      if (info.id === folder.newest?.id) {
+        const rule = 'the newest checkpoint must stay, since a restart needs it';
+        throw new Problem('checkpoint_in_use', `${rule}. Received: ${info.id}`);
       }
+      await folder.remove(info.id).catch(rethrow);
     });
   }
 
-  /** A last checkpoint if there was a change, and a record that says that nothing came after it. */
+  /** Puts the session back to a checkpoint, with its optimizer and settings; the revision goes on. */
+  restore(id: string, precondition: Precondition): Promise<SessionView> {
+    const { folder } = this.#checkpointer;
+    return this.#change(precondition, async () => {
+      const { contents } = await folder.load(folder.find(id).id).catch(rethrow);
+      this.#session.replace(contents);
+      return this.view;
+    });
+  }
+
+  /** Seconds since the last checkpoint, or since the start. `now` in milliseconds. */
+  checkpointAge(now: number): number {
+    return this.#checkpointer.age(now);
+  }
+
+  /** Writes a checkpoint if the session's rules ask for one. */
+  async checkpointIfDue(now: number): Promise<WrittenCheckpoint | undefined> {
+    if (!this.#checkpointer.isDue(now)) return undefined;
+    this.#checkpointer.postpone(now);
+    return this.checkpoint();
+  }
+
+  /** A last checkpoint if there was a change, and a note that nothing came after it. */
   async close(): Promise<void> {
-    if (this.session.revision !== this.#saved.revision) await this.checkpoint();
-    await this.read(async () => {
-      if (this.session.revision !== this.#saved.revision) return;
-      await writeRecord(this.#folder, { ...this.#record, revision_limit: this.session.revision });
+    if (!this.#checkpointer.upToDate) await this.checkpoint();
+    await this.#turn(async () => {
+      if (this.#checkpointer.upToDate) await this.#revisions.settle(this.#session.revision);
     });
   }
 
   /** Runs `remove` in its turn; what waits behind it finds no session. A checkpoint under way is given up. */
   async delete(precondition: Precondition, remove: () => Promise<void>): Promise<void> {
-    await this.change(precondition, async () => {
+    await this.#change(precondition, async () => {
       await remove();
       this.#deleted = true;
-      this.wake();
+      this.endWaits();
     });
-    await this.#writing.run(() => undefined);
+    await this.#checkpointer.idle();
   }
 
-  /** Seconds since the last checkpoint, or since the start. */
-  checkpointAge(now: number): number {
-    return (now - this.#saved.at) / 1000;
+  /** Runs a task in its turn. Throws `session_not_found` if the session has been deleted by then. */
+  #turn<T>(task: () => T | Promise<T>): Promise<T> {
+    return this.#queue.run(() => {
+      const problem = this.#gone();
+      if (problem !== undefined) throw problem;
+      return task();
+    });
   }
 
-  /** Called when a checkpoint by rule has failed: the next attempt waits as if there had been one. */
-  postpone(now: number): void {
-    this.#saved = { ...this.#saved, at: now, iterations: this.session.contents.iterations };
+  /** As `#turn`, for a task that changes the session. Throws `precondition_failed` as well, before the task begins. */
+  #change<T>(precondition: Precondition, task: () => T | Promise<T>): Promise<T> {
+    return this.#turn(async () => {
+      const { revision } = this.#session;
+      if (precondition !== undefined && !precondition(revision)) {
+        const rule = `If-Match must name the session's revision, "${revision}"`;
+        throw new Problem('precondition_failed', `${rule}. Received: another`);
+      }
+      await this.#revisions.reserve(revision);
+      const result = await task();
+      if (this.#session.revision !== revision) this.#changes.emit('change');
+      return result;
+    });
   }
 
   #gone(): Problem | undefined {
-    return this.#deleted ? notFound(this.session.name) : undefined;
-  }
-
-  #assertLive(): void {
-    const problem = this.#gone();
-    if (problem !== undefined) throw problem;
-  }
-
-  /** Revisions are reserved ahead; only if that should lag behind does anything wait for it. */
-  async #reserve(): Promise<void> {
-    const left = this.#record.revision_limit - this.session.revision;
-    if (left > revisionsReserved / 2) return;
-    this.#reserving ??= this.#extend().finally(() => {
-      this.#reserving = undefined;
-    });
-    if (left < 1) await this.#reserving;
-    else this.#reserving.catch(() => undefined);
-  }
-
-  async #extend(): Promise<void> {
-    const record = { ...this.#record, revision_limit: this.session.revision + revisionsReserved };
-    try {
-      await writeRecord(this.#folder, record);
-    } catch (error) {
-      throw storageProblem(error);
-    }
-    this.#record = record;
+    return this.#deleted ? notFound(this.name) : undefined;
   }
 }
 
 export function notFound(name: string): Problem {
   return new Problem('session_not_found', `a session must exist to be used. Received: ${JSON.stringify(name)}`);
+}
+
+function rethrow(error: unknown): never {
+  throw storageProblem(error);
 }

@@ -17,6 +17,11 @@ export class Queue {
     return this.#waiting > 0;
   }
 
+  /** Resolves when all that has come before is done. */
+  async idle(): Promise<void> {
+    await this.#last;
+  }
+
   /** Runs `task` after all that came before. Throws `overloaded` at once where too many wait. */
   run<T>(task: () => T | Promise<T>): Promise<T> {
     if (this.#waiting >= this.#waitingMax) {

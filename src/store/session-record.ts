@@ -20,16 +20,21 @@ export const recordFile = 'session.json';
 /** Revisions are reserved so many at a time, so that one small write serves them all. */
 export const revisionsReserved = 1_000_000;
 
+/** How far a session whose record is lost may have gone beyond its checkpoint: at 1,000 steps a second, 34 years. */
+export const revisionsUnknown = 2 ** 40;
+
 export async function readRecord(folder: string): Promise<SessionRecord | undefined> {
   let text: string;
   try {
     text = await readFile(join(folder, recordFile), 'utf8');
   } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined;
+    const { code } = error as NodeJS.ErrnoException;
+    // ENOTDIR: a file that stands where folders do is nobody's.
+    if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;
     throw error;
   }
-  const record = JSON.parse(text) as SessionRecord;
-  if (record.format !== 1) throw new Error(`${recordFile} must have format 1. Received: ${record.format}`);
+  const record = JSON.parse(text) as SessionRecord | null;
+  if (record?.format !== 1) throw new Error(`${recordFile} must have format 1. Received: ${record?.format}`);
   for (const member of ['first_checkpoint', 'revision_limit'] as const) {
     if (!Number.isSafeInteger(record[member]))
       throw new Error(`${recordFile} must have an integer ${member}. Received: ${record[member]}`);

@@ -1,0 +1,77 @@
+// The floors, bottom up; a file imports from its own floor or below. `npm run check:architecture` holds them.
+const floors = [
+  '^src/(errors|limits)\\.ts$',
+  '^src/tensor/',
+  '^src/kernel/',
+  '^src/optimizer/',
+  '^src/session/',
+  '^src/store/',
+  '^src/schemas/',
+  '^src/plugins/',
+  '^routes/',
+  '^src/app\\.ts$',
+  '^src/server\\.ts$',
+];
+
+const upward = floors.slice(0, -1).map((floor, index) => ({
+  name: `floor-${index}-imports-nothing-above`,
+  comment: 'A file imports from its own floor or below.',
+  severity: 'error',
+  from: { path: floor },
+  to: { path: floors.slice(index + 1) },
+}));
+
+const pure = '^src/(tensor|kernel|optimizer|session)/';
+
+export default {
+  forbidden: [
+    ...upward,
+    { name: 'no-circles', severity: 'error', from: {}, to: { circular: true } },
+    {
+      name: 'the-state-machine-is-pure',
+      comment: 'No disk, no network, no HTTP, no randomness and no clock below the store.',
+      severity: 'error',
+      from: { path: pure },
+      to: {
+        path: [
+          '^(node:)?(fs|net|http|crypto|timers|child_process|worker_threads|os|perf_hooks)(/|$)',
+          'fastify',
+          'pino',
+        ],
+      },
+    },
+    {
+      name: 'only-the-store-opens-data-files',
+      comment: 'plugins/openapi.ts reads package.json, for its version.',
+      severity: 'error',
+      from: { path: '^(src|routes)/', pathNot: ['^src/store/', '^src/plugins/openapi\\.ts$'] },
+      to: { path: '^(node:)?fs(/|$)' },
+    },
+    {
+      name: 'a-route-sees-the-store-only-through-the-app',
+      severity: 'error',
+      from: { path: '^routes/' },
+      to: { path: '^src/(store|session/session\\.ts$)', preCompilationOnly: false },
+    },
+    {
+      name: 'the-ground-stands-alone',
+      severity: 'error',
+      from: { path: '^src/(errors|limits|config)\\.ts$' },
+      to: { path: '^(src|routes)/', pathNot: '^src/limits\\.ts$' },
+    },
+    {
+      name: 'no-development-packages',
+      severity: 'error',
+      from: { path: '^(src|routes)/' },
+      to: { dependencyTypes: ['npm-dev'] },
+    },
+    { name: 'everything-resolves', severity: 'error', from: {}, to: { couldNotResolve: true } },
+  ],
+  options: {
+    parser: 'swc',
+    tsPreCompilationDeps: 'specify',
+    enhancedResolveOptions: { exportsFields: ['exports'], conditionNames: ['import', 'node', 'default'] },
+    doNotFollow: { path: 'node_modules' },
+    exclude: { path: '^src/kernel/assembly' },
+  },
+};
