@@ -26,13 +26,16 @@ export async function build(config: Config, store: Store, logger: FastifyBaseLog
     // A variable's name has up to 256 characters, each of which may come percent-encoded.
     routerOptions: { maxParamLength: 768 },
     return503OnClosing: false,
+    // After the plugin `shutdown` has waited for what is under way.
+    forceCloseConnections: true,
     schemaController: { compilersFactory: { buildValidator } },
   });
   app.setSerializerCompiler(() => JSON.stringify);
   app.decorate('store', store);
   await app.register(requestLog);
   await app.register(problems);
-  await app.register(shutdown);
+  // The other half of the time is for the last checkpoints.
+  await app.register(shutdown, { patienceMs: config.shutdownTimeoutMs / 2 });
   await app.register(notBuilt);
   await app.register(compress, compression);
   await app.register(bodies, { bodyBytesMax: config.bodyBytesMax });

@@ -87,10 +87,7 @@ export function refuseUnknown(given: JsonObject, place: Place, owner: string, kn
 
 /** Reads all `members` of `given`, an object at `place`, those that are missing too. */
 export function readMembers<M extends Members>(given: JsonObject, place: Place, owner: string, members: M): Config<M> {
-  const entries = Object.entries(members).map(([name, read]) => {
-    const value = Object.hasOwn(given, name) ? given[name] : undefined;
-    return [name, read(value, within(place, name, owner))];
-  });
+  const entries = Object.entries(members).map(([name, read]) => [name, read(given[name], within(place, name, owner))]);
   return Object.fromEntries(entries) as Config<M>;
 }
 

@@ -49,8 +49,7 @@ function checkContentType(request: FastifyRequest): void {
 function parseJson(bytes: Uint8Array): unknown {
   let text: string;
   try {
-    // A copy, since TextDecoder takes no shared memory.
-    text = new TextDecoder('utf-8', { fatal: true }).decode(new Uint8Array(bytes));
+    text = new TextDecoder('utf-8', { fatal: true }).decode(bytes);
   } catch (cause) {
     throw new Problem('malformed_body', 'a JSON body must be UTF-8. Received: other bytes', { cause });
   }
@@ -62,7 +61,7 @@ function parseJson(bytes: Uint8Array): unknown {
   }
 }
 
-/** The whole body, decompressed, in shared memory. Throws `body_too_large` as soon as it is known to be. */
+/** The whole body, decompressed. Throws `body_too_large` as soon as it is known to be. */
 async function readBody(
   request: FastifyRequest,
   payload: IncomingMessage,
@@ -73,13 +72,13 @@ async function readBody(
   const announced = Number(request.headers['content-length'] ?? Number.NaN);
   const length = encoded || Number.isNaN(announced) ? undefined : announced;
   if (length !== undefined && length > max) throw tooLarge(max, `${length} bytes`, advice);
-  let buffer = new Uint8Array(new SharedArrayBuffer(length ?? 65_536));
+  let buffer = Buffer.allocUnsafe(length ?? 65_536);
   let filled = 0;
   for await (const chunk of payload as AsyncIterable<Buffer>) {
     const needed = filled + chunk.length;
     if (needed > max) throw tooLarge(max, 'more', advice);
     if (needed > buffer.length) {
-      const larger = new Uint8Array(new SharedArrayBuffer(Math.min(max, Math.max(needed, 2 * buffer.length))));
+      const larger = Buffer.allocUnsafe(Math.min(max, Math.max(needed, 2 * buffer.length)));
       larger.set(buffer.subarray(0, filled));
       buffer = larger;
     }

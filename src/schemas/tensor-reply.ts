@@ -123,7 +123,7 @@ export class TensorReply {
       return [indices, { name: `${variable}:values`, ...values }];
     });
     const layout = layoutSafetensors(headMetadata(head), plans);
-    const file = Buffer.from(new SharedArrayBuffer(layout.totalBytes));
+    const file = Buffer.allocUnsafe(layout.totalBytes);
     file.set(layout.header);
     const at = (name: string, bytes: number): Uint8Array => {
       const start = layout.offsets.get(name) as number;

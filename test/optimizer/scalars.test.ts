@@ -71,6 +71,8 @@ describe('scalars by hand', () => {
     assert.equal(alpha, f(0.001) / (1 - f(0.9) * f(0.9)));
     assert.equal(beta1, f(0.9));
     assert.equal(omb1, 1 - f(0.9));
+    // float32 has 1 - f(0.9), but not 1 - f(0.1).
+    assert.equal(stepScalars(configOf({ beta_1: 0.1 }), 1, 'F64').omb1, 1 - f(0.1));
     assert.equal(beta2, f(0.999));
     assert.equal(eps, 1e-7);
   });
@@ -106,8 +108,9 @@ describe('scalars by hand', () => {
   });
 
   test('t is a float32 for F32 variables, so 2^24 + 1 counts as 2^24', () => {
-    const config = configOf({ learning_rate: 1, beta_1: 1 - 2 ** -24, decay: 1 });
-    assert.equal(learningRateAt(config, 2 ** 24 + 1), learningRateAt(config, 2 ** 24));
+    const config = configOf({ learning_rate: 1, beta_1: 1 - 2 ** -24, decay: 0.7 });
+    assert.notEqual(f(f(0.7) * (2 ** 24 + 1)), f(f(0.7) * 2 ** 24));
+    assert.equal(learningRateAt(config, 2 ** 24 + 1), f(1 / f(1 + f(f(0.7) * 2 ** 24))));
     assert.notEqual(stepScalars(config, 2 ** 24 + 1, 'F64').alpha, stepScalars(config, 2 ** 24, 'F64').alpha);
   });
 });

@@ -91,7 +91,7 @@ describe('a parsed schedule', () => {
       const schedule = parseSchedule({ class_name: 'NoisyLinearCosineDecay', config }, '/schedule', () => 11);
       return schedule.class_name === 'NoisyLinearCosineDecay' ? schedule.config.seed : undefined;
     };
-    assert.deepEqual([seedOf(null), seedOf(-3), seedOf(0)], [11, -3, 0]);
+    assert.deepEqual([seedOf(null), seedOf(-3), seedOf(-0)], [11, -3, 0]);
   });
 
   test('has no negative zero, which JSON would not keep', () => {

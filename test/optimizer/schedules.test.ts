@@ -39,6 +39,17 @@ describe('a schedule gives the bits that TensorFlow gives', () => {
   }
 });
 
+test('a schedule rounds every power, difference and pi, without which these values of TensorFlow 2.21 come out different', () => {
+  const exponential = { initial_learning_rate: 0.4, decay_steps: 33, decay_rate: 0.98 };
+  assert.equal(at('ExponentialDecay', exponential, 22), 0.3946487605571747);
+  const polynomial = { initial_learning_rate: 0.163, decay_steps: 1000, end_learning_rate: 0.5, power: 2.635563894384 };
+  assert.equal(at('PolynomialDecay', { ...polynomial, cycle: true }, 418), 0.41907745599746704);
+  const linear = { initial_learning_rate: 0.163, decay_steps: 1000, num_periods: 2.5 };
+  assert.equal(at('LinearCosineDecay', linear, 613), 0.0008183241006918252);
+  const cosine = { initial_learning_rate: 0, decay_steps: 77, warmup_target: 1.196496 };
+  assert.equal(at('CosineDecay', cosine, 29), 0.8243657946586609);
+});
+
 describe('by hand', () => {
   test('ExponentialDecay is lr * rate^(step / n), with whole periods on a staircase', () => {
     const config = { initial_learning_rate: 1, decay_steps: 10, decay_rate: 0.5 };
@@ -60,8 +71,9 @@ describe('by hand', () => {
     assert.equal(at('PiecewiseConstantDecay', { boundaries: [2, 4.5], values: [1, 2, 3] }, 2), 1);
     assert.equal(at('PiecewiseConstantDecay', { boundaries: [2, 4.5], values: [1, 2, 3] }, 4), 2);
     assert.equal(at('PiecewiseConstantDecay', { boundaries: [2, 4.5], values: [1, 2, 3] }, 5), 3);
-    // float32 has no 2^24 + 1: both sides round to 2^24.
+    // float32 has neither 2^24 + 1, a tie that rounds down to 2^24, nor 2^24 + 3, which rounds up to 2^24 + 4.
     assert.equal(at('PiecewiseConstantDecay', { boundaries: [2 ** 24], values: [1, 2] }, 2 ** 24 + 1), 1);
+    assert.equal(at('PiecewiseConstantDecay', { boundaries: [2 ** 24 + 3], values: [1, 2] }, 2 ** 24 + 4), 1);
     assert.equal(at('PiecewiseConstantDecay', { boundaries: [], values: [0.1] }, 7), f(0.1));
   });
 

@@ -1,0 +1,13 @@
+/** A child: a Fastify route that takes a body as a buffer and returns as many bytes; no logger, no schema. */
+import type { AddressInfo } from 'node:net';
+import fastify from 'fastify';
+
+const app = fastify();
+app.addContentTypeParser('application/vnd.safetensors', { parseAs: 'buffer' }, (_request, body, done) => {
+  done(null, body);
+});
+app.post('/', (request, reply) => reply.type('application/vnd.safetensors').send(request.body));
+
+await app.listen({ host: '127.0.0.1', port: 0 });
+process.send?.((app.server.address() as AddressInfo).port);
+process.on('disconnect', () => process.exit());
