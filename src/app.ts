@@ -54,8 +54,6 @@ const compression = {
   brotliOptions: { params: { [constants.BROTLI_PARAM_QUALITY]: 1 } },
   onUnsupportedRequestEncoding: (encoding: string) =>
     new Problem('unsupported_media_type', `Content-Encoding must be gzip, deflate or br. Received: ${encoding}`),
-  onInvalidRequestPayload: (encoding: string, _request: unknown, cause: Error) =>
-    new Problem('malformed_body', `a body must be ${encoding} as it says. Received: ${cause.message}`, { cause }),
 };
 
 declare module 'fastify' {

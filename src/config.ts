@@ -1,19 +1,29 @@
 /** The environment (and a `.env` file) as a frozen Config; nothing else reads it. `.env.example` documents each variable. */
 import { totalmem } from 'node:os';
+import type { Ajv, ErrorObject } from 'ajv';
 import { envSchema } from 'env-schema';
 import { type Static, Type } from 'typebox';
 import { bodyBytesMaxDefault } from './limits.ts';
 
+const levels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'];
+/** The longest that a timer runs. */
+const millisecondsMax = 2 ** 31 - 1;
+
+/** A `description` completes the sentence "… must be". */
 const Environment = Type.Object({
-  HOST: Type.String({ default: '127.0.0.1' }),
-  PORT: Type.Integer({ default: 8080, minimum: 0, maximum: 65_535 }),
-  DATA_DIR: Type.String({ default: './data', minLength: 1 }),
-  LOG_LEVEL: Type.Enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'], { default: 'info' }),
-  BODY_BYTES_MAX: Type.Integer({ default: bodyBytesMaxDefault, minimum: 1024, maximum: bodyBytesMaxDefault }),
-  MEMORY_BYTES_MAX: Type.Optional(Type.Integer({ minimum: 1 })),
-  SHUTDOWN_TIMEOUT_MS: Type.Integer({ default: 30_000, minimum: 1 }),
-  AUTH_FILE: Type.Optional(Type.String()),
+  HOST: Type.String({ default: '127.0.0.1', minLength: 1, description: 'an address or host name' }),
+  PORT: integer(0, 65_535, { default: 8080 }),
+  DATA_DIR: Type.String({ default: './data', minLength: 1, description: 'the path of a folder' }),
+  LOG_LEVEL: Type.Enum(levels, { default: 'info', description: `one of ${levels.join(', ')}` }),
+  BODY_BYTES_MAX: integer(1024, bodyBytesMaxDefault, { default: bodyBytesMaxDefault }),
+  MEMORY_BYTES_MAX: Type.Optional(integer(1, Number.MAX_SAFE_INTEGER)),
+  SHUTDOWN_TIMEOUT_MS: integer(1, millisecondsMax, { default: 30_000 }),
+  AUTH_FILE: Type.Optional(Type.Never({ description: 'unset, since this version of the server checks no tokens' })),
 });
+
+function integer(minimum: number, maximum: number, options: { default?: number } = {}) {
+  return Type.Integer({ minimum, maximum, description: `an integer from ${minimum} to ${maximum}`, ...options });
+}
 
 export interface Config {
   readonly host: string;
@@ -28,16 +38,9 @@ export interface Config {
   readonly shutdownTimeoutMs: number;
 }
 
-/** Throws an error that names the variable and its rule. */
+/** Throws an error that names each variable that is not valid, its rule, and what came. */
 export function readConfig(environment: NodeJS.ProcessEnv = process.env): Config {
-  const values = envSchema<Static<typeof Environment>>({
-    schema: Environment,
-    data: environment,
-    dotenv: environment === process.env,
-  });
-  if (values.AUTH_FILE !== undefined) {
-    throw new Error('AUTH_FILE must not be set: this version of the server does not check tokens');
-  }
+  const values = readEnvironment(environment);
   return Object.freeze({
     host: values.HOST,
     port: values.PORT,
@@ -53,4 +56,30 @@ export function readConfig(environment: NodeJS.ProcessEnv = process.env): Config
 function machineMemory(): number {
   const constrained = process.constrainedMemory() ?? 0;
   return constrained > 0 ? Math.min(constrained, totalmem()) : totalmem();
+}
+
+function readEnvironment(environment: NodeJS.ProcessEnv): Static<typeof Environment> {
+  try {
+    return envSchema<Static<typeof Environment>>({
+      schema: Environment,
+      env: false,
+      data: environment,
+      dotenv: environment === process.env,
+      ajv: { customOptions: withData },
+    });
+  } catch (error) {
+    const { errors } = error as { errors?: ErrorObject[] };
+    if (errors === undefined) throw error;
+    const rules = errors.map(({ instancePath, parentSchema, data }) => {
+      const { description } = parentSchema as { description: string };
+      return `${instancePath.slice(1)} must be ${description}. Received: ${JSON.stringify(String(data))}`;
+    });
+    throw new Error([...new Set(rules)].join('; '), { cause: error });
+  }
+}
+
+/** So that an error has what came and the schema that it broke. */
+function withData(ajv: Ajv): Ajv {
+  ajv.opts.verbose = true;
+  return ajv;
 }

@@ -19,6 +19,8 @@ export const variablesMax = 65_536;
 export const sessionsMax = 4_096;
 /** A session's `metadata`, as JSON text: notes, not data. */
 export const metadataBytesMax = 64 * KiB;
+/** Levels of `metadata`: whatever writes or merges it calls itself once a level, and the stack ends at some thousands. */
+export const metadataDepthMax = 64;
 /** Requests that wait for one session. Beyond it a queue is delay, not throughput. */
 export const queuedRequestsMax = 1_024;
 /** `Prefer: wait` in seconds: below the idle timeouts of common proxies. */

@@ -18,7 +18,10 @@ async function main(): Promise<void> {
     await store.close();
     log.info('closed');
   });
-  await app.listen({ host: config.host, port: config.port });
+  await app.listen({ host: config.host, port: config.port }).catch((error: Error) => {
+    const rule = 'HOST and PORT must name an address that this server can listen on';
+    throw new Error(`${rule}. Received: ${config.host}, ${config.port} (${error.message})`, { cause: error });
+  });
   await store.recover();
 }
 

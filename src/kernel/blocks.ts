@@ -21,6 +21,7 @@ export const noClip: Clip = { limit: null, factor: 1 };
 
 /** What a check has to know of a gradient, after conversion to `dtype` and clipping by value. */
 export interface Scan {
+  readonly dtype: VariableDtype;
   readonly finite: boolean;
   readonly sumSquares: number;
 }
@@ -78,11 +79,11 @@ export function scanValues(values: Values, count: number, dtype: VariableDtype, 
   for (let first = 0; first < count; first += blockElements) {
     const n = Math.min(blockElements, count - first);
     loadBlock(bank, values, first, n, dtype, noClip);
-    if (!loops.allFinite(bank.values, n)) return { finite: false, sumSquares: Number.NaN };
+    if (!loops.allFinite(bank.values, n)) return { dtype, finite: false, sumSquares: Number.NaN };
     if (limit !== null) loops.clipValue(bank.values, n, limit);
     sumSquares += loops.sumSquares(bank.values, n);
   }
-  return { finite: true, sumSquares };
+  return { dtype, finite: true, sumSquares };
 }
 
 /** `count` values as another dtype, rounded once. One of the two dtypes is F32 or F64. */

@@ -3,6 +3,7 @@
  * (tensorflow/python/ops/clip_ops.py). Here the factors are worked out; the kernel applies them.
  */
 import type { Clip, Scan } from '../kernel/blocks.ts';
+import type { VariableDtype } from '../tensor/dtype.ts';
 import type { AdamaxConfig } from './adamax-config.ts';
 
 /** What to do to each gradient, given its scan, which was taken after clipping by value. */
@@ -11,18 +12,21 @@ export function clips(config: AdamaxConfig, scans: ReadonlyMap<string, Scan>): M
   let total = 0;
   for (const { sumSquares } of scans.values()) total += sumSquares;
   const clip = new Map<string, Clip>();
-  for (const [name, { sumSquares }] of scans) {
+  for (const [name, { dtype, sumSquares }] of scans) {
     let factor = 1;
-    if (config.clipnorm !== null) factor = shrink(config.clipnorm, sumSquares);
-    else if (config.global_clipnorm !== null) factor = shrink(config.global_clipnorm, total);
+    if (config.clipnorm !== null) factor = shrink(config.clipnorm, sumSquares, dtype);
+    else if (config.global_clipnorm !== null) factor = shrink(config.global_clipnorm, total, dtype);
     clip.set(name, { limit, factor });
   }
   return clip;
 }
 
-/** The factor that brings a norm down to `norm`: x * c / max(n, c), in float64; a gradient within the bound keeps its bits. */
-function shrink(norm: number, sumSquares: number): number {
-  const limit = Math.fround(norm);
+/**
+ * The factor that brings a norm down to `norm`: x * c / max(n, c), in float64, with c in the gradient's dtype; a gradient
+ * within the bound keeps its bits. A bound of 0 holds even where the squares have underflowed.
+ */
+function shrink(norm: number, sumSquares: number, dtype: VariableDtype): number {
+  const limit = dtype === 'F32' ? Math.fround(norm) : norm;
   const actual = Math.sqrt(sumSquares);
-  return actual > limit ? limit / actual : 1;
+  return limit === 0 ? 0 : Math.min(1, limit / actual);
 }

@@ -17,10 +17,10 @@ export function ifMatch(request: FastifyRequest): Precondition {
   return (revision) => tags.includes(entityTag(revision));
 }
 
-/** Whether `If-None-Match` names this revision. */
+/** Whether `If-None-Match` names this revision. It is for GET and HEAD; a lookup always answers. */
 export function notModified(request: FastifyRequest, revision: number): boolean {
   const header = request.headers['if-none-match'];
-  if (header === undefined) return false;
+  if (header === undefined || request.method === 'POST') return false;
   if (header.trim() === '*') return true;
   return entityTags(header, 'If-None-Match').some((tag) => tag.replace(/^W\//, '') === entityTag(revision));
 }
@@ -41,7 +41,8 @@ function entityTags(header: string, name: string): string[] {
 
 /** `Prefer` (RFC 7240): `return=minimal`, and `wait` in seconds, shortened to what the server does. */
 export function preferences(request: FastifyRequest): { minimal: boolean; waitSeconds: number } {
-  const { prefer = '' } = request.headers;
+  const { prefer } = request.headers;
+  if (prefer === undefined) return { minimal: false, waitSeconds: 0 };
   const given = [prefer]
     .flat()
     .join()

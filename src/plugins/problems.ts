@@ -58,6 +58,10 @@ export function toProblem(error: unknown): Problem {
     return validationProblem(validation as Parameters<typeof validationProblem>[0], validationContext ?? 'body');
   const known = translated[code];
   if (known !== undefined) return new Problem(known, message, { cause: error });
+  if (code === 'FST_CP_ERR_INVALID_CONTENT') {
+    const rule = 'a body must be compressed as its Content-Encoding says';
+    return new Problem('malformed_body', `${rule}. Received: other bytes`, { cause: error });
+  }
   if (code === 'ECONNRESET' || code === 'ERR_STREAM_PREMATURE_CLOSE') {
     return new Problem('malformed_body', 'a body must arrive whole. The connection ended before', { cause: error });
   }

@@ -52,8 +52,6 @@ export const IfMatch = Type.Optional(
 
 export const ChangeHeaders = Type.Object({ 'if-match': IfMatch });
 
-export const Nothing = Type.Null({ description: 'Nothing.' });
-
 /** `next` of a list: the cursor for `after`, or null. */
 export const Cursor = Type.Union([Type.String(), Type.Null()]);
 

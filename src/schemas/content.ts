@@ -21,6 +21,11 @@ export function tensorBody(name: BodyName, safetensors: string) {
 /** Replies about one session say at which revision it is. */
 const headers = { etag: { type: 'string', description: 'The revision, quoted.', example: '"41"' } };
 
+/** A reply without a body. */
+export function nothing(description: string) {
+  return Type.Null({ description });
+}
+
 /** A JSON reply. */
 export function json(name: ReplyName, description: string) {
   const about = name === 'SessionList' ? {} : { headers };

@@ -1,7 +1,7 @@
 /** Sessions on the wire: their settings, the document, the list, and the patch. Creating one is new-session.ts. */
 import { type Static, Type } from 'typebox';
 import { Problem } from '../errors.ts';
-import { metadataBytesMax } from '../limits.ts';
+import { metadataBytesMax, metadataDepthMax } from '../limits.ts';
 import { type SerializedOptimizer, serializeOptimizer } from '../optimizer/adamax-config.ts';
 import { defaultSettings, type SessionSettings, type SettingsPatch } from '../session/settings.ts';
 import { stateBytes } from '../session/variable.ts';
@@ -39,7 +39,7 @@ const Aggregation = Type.Object(
 );
 
 const Metadata = Type.Record(Type.String(), Type.Unknown(), {
-  description: 'Notes of your own, at most 64 KiB of JSON.',
+  description: 'Notes of your own, at most 64 KiB of JSON, nested at most 64 deep.',
 });
 
 /** The settings that a creation can give, in JSON or as JSON texts in a file's metadata. */
@@ -169,12 +169,20 @@ export function newSettings(given: SettingsPatch): SessionSettings {
   };
 }
 
-/** Throws `invalid_argument` for more notes than a session takes. */
+/** Throws `invalid_argument` for more notes than a session takes, or for ones nested too deep. */
 export function checkMetadata(metadata: SettingsPatch['metadata']): void {
+  if (isDeeper(metadata, metadataDepthMax)) {
+    throw new Problem('invalid_argument', `metadata must be nested at most ${metadataDepthMax} deep. Received: more`);
+  }
   const bytes = Buffer.byteLength(JSON.stringify(metadata ?? {}));
   if (bytes <= metadataBytesMax) return;
   throw new Problem(
     'invalid_argument',
     `metadata must have at most ${metadataBytesMax} bytes as JSON. Received: ${bytes}`,
   );
+}
+
+function isDeeper(value: unknown, levels: number): boolean {
+  if (typeof value !== 'object' || value === null) return false;
+  return levels === 0 || Object.values(value).some((each) => isDeeper(each, levels - 1));
 }

@@ -4,6 +4,7 @@
  */
 import { type Static, Type } from 'typebox';
 import { Problem } from '../errors.ts';
+import { scanValues } from '../kernel/blocks.ts';
 import type { Slices } from '../session/gradient.ts';
 import type { VariableSpec } from '../session/variable.ts';
 import { type IndexDtype, isFloatDtype, isIndexDtype } from '../tensor/dtype.ts';
@@ -115,19 +116,15 @@ export function decodeSlices(
   return slices;
 }
 
-/** Values that a client names outright (not gradients) must be finite; JSON's `1e999` is not. */
+/** Values that a client names outright (not gradients) must be finite in their dtype: `1e39` as F32 is not. */
 export function requireFinite(slices: ReadonlyMap<string, Slices>): void {
   for (const [name, { values }] of slices) {
-    if (values.dtype !== 'F64') continue;
-    const numbers = new DataView(values.bytes.buffer, values.bytes.byteOffset, values.bytes.byteLength);
-    for (let k = 0; k < elementCount(values.shape); k++) {
-      const value = numbers.getFloat64(k * 8, true);
-      if (Number.isFinite(value)) continue;
-      throw new Problem(
-        'invalid_argument',
-        `the values for ${JSON.stringify(name)} must be finite in JSON. Received: ${value}`,
-      );
-    }
+    const { dtype, shape } = values;
+    if (scanValues(values, elementCount(shape), dtype === 'F64' ? 'F64' : 'F32', null).finite) continue;
+    throw new Problem(
+      'invalid_argument',
+      `the values for ${JSON.stringify(name)} must be finite in ${dtype}. Received: one beyond its range`,
+    );
   }
 }
 

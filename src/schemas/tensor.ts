@@ -8,6 +8,7 @@ import { convertValues } from '../kernel/blocks.ts';
 import { rankMax } from '../limits.ts';
 import { type Dtype, type FloatDtype, isFloatDtype } from '../tensor/dtype.ts';
 import { elementCount, sameShape, type Tensor } from '../tensor/tensor.ts';
+import { brief } from './validate.ts';
 
 export const Shape = Type.Array(Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER }), {
   maxItems: rankMax,
@@ -118,6 +119,7 @@ function notANumber(value: unknown, pointer: string): Problem {
     return new Problem('shape_mismatch', `${rule}. Received: a list`, { errors: [{ pointer, detail: rule }] });
   }
   const rule = 'a value must be a JSON number';
-  const received = JSON.stringify(value)?.slice(0, 40);
-  return new Problem('invalid_parameter', `${rule}. Received: ${received}`, { errors: [{ pointer, detail: rule }] });
+  return new Problem('invalid_parameter', `${rule}. Received: ${brief(value)}`, {
+    errors: [{ pointer, detail: rule }],
+  });
 }

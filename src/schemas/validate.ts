@@ -64,9 +64,11 @@ function describe(error: Partial<ErrorObject>, where: string): ProblemItem {
   }
 }
 
-function brief(value: unknown): string {
+/** A value for a message: short, and however deep it is nested. */
+export function brief(value: unknown): string {
   if (Array.isArray(value)) return `a list of ${value.length}`;
   if (typeof value === 'object' && value !== null) return 'an object';
-  const text = JSON.stringify(value) ?? String(value);
+  // JSON.stringify would make null of an infinity.
+  const text = typeof value === 'string' ? JSON.stringify(value) : String(value);
   return text.length > 60 ? `${text.slice(0, 60)}…` : text;
 }

@@ -116,14 +116,22 @@ function checkGradient(variable: Variable, gradient: Slices, clipvalue: number |
 }
 
 /** Values of F64 that are finite must stay so in a variable of F32. Throws `invalid_argument`. */
-export function checkRange(name: string, dtype: VariableDtype, values: Tensor<FloatDtype>): void {
-  if (values.dtype !== 'F64' || dtype === 'F64') return;
-  const count = elementCount(values.shape);
-  if (scanValues(values, count, 'F32', null).finite || !scanValues(values, count, 'F64', null).finite) return;
-  throw new Problem(
-    'invalid_argument',
-    `the values for ${JSON.stringify(name)} must be in the range of F32. Received: a larger one`,
-  );
+export function checkRange(
+  name: string,
+  dtype: VariableDtype,
+  { dtype: given, shape, bytes }: Tensor<FloatDtype>,
+): void {
+  const count = elementCount(shape);
+  if (given !== 'F64' || dtype === 'F64' || scanValues({ dtype: given, bytes }, count, dtype, null).finite) return;
+  const numbers = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  for (let k = 0; k < count; k++) {
+    const value = numbers.getFloat64(k * 8, true);
+    if (!Number.isFinite(value) || Number.isFinite(Math.fround(value))) continue;
+    throw new Problem(
+      'invalid_argument',
+      `the values for ${JSON.stringify(name)} must be in the range of F32. Received: ${value}`,
+    );
+  }
 }
 
 function quote(variable: VariableSpec): string {

@@ -10,7 +10,7 @@ import type { SessionContents } from '../session/session.ts';
 import type { SessionSnapshot } from '../session/snapshot.ts';
 import { readCheckpointDescription, readCheckpointFile, writeCheckpointFile } from './checkpoint-file.ts';
 import type { CheckpointDescription } from './checkpoint-format.ts';
-import { renameDurably, syncFolder, writeFileDurably } from './files.ts';
+import { removeUnfinished, renameDurably, syncFolder, writeFileDurably } from './files.ts';
 
 export interface CheckpointInfo {
   readonly id: string;
@@ -22,7 +22,7 @@ export interface CheckpointInfo {
   readonly created_at: string;
 }
 
-/** A file that could not be read, and where it lies now. */
+/** A file that could not be read, and where it lies now, or should have lain if it is gone. */
 export interface Damage {
   readonly session: string;
   readonly file: string;
@@ -41,7 +41,7 @@ export class CheckpointFolder {
   readonly #aside: string;
   readonly #session: string;
   readonly #onDamage: (damage: Damage) => void;
-  /** By number, oldest first. */
+  /** By number. */
   readonly #known = new Map<number, CheckpointInfo>();
   #next = 1;
 
@@ -56,9 +56,8 @@ export class CheckpointFolder {
   static async open(path: string, aside: string, session: string, onDamage: (damage: Damage) => void) {
     const folder = new CheckpointFolder(path, aside, session, onDamage);
     await mkdir(path, { recursive: true });
-    const files = await readdir(path);
-    for (const file of files) if (file.endsWith('.tmp')) await rm(join(path, file));
-    const numbers = files.flatMap((file) => namePattern.exec(file)?.[1] ?? []).map(Number);
+    await removeUnfinished(path);
+    const numbers = (await readdir(path)).flatMap((file) => namePattern.exec(file)?.[1] ?? []).map(Number);
     for (const number of numbers.sort((a, b) => a - b)) {
       folder.#next = number + 1;
       const info = await folder.#inspect(number);
@@ -78,7 +77,7 @@ export class CheckpointFolder {
 
   /** Newest first. */
   list(): CheckpointInfo[] {
-    return [...this.#known.values()].reverse();
+    return [...this.#known].sort(([a], [b]) => b - a).map(([, info]) => info);
   }
 
   /** One by id, or the newest by `latest`. Throws `checkpoint_not_found`. */
@@ -100,7 +99,7 @@ export class CheckpointFolder {
     const temporary = `${path}.tmp`;
     try {
       const digest = await writeCheckpointFile(temporary, snapshot, savedAt, giveUp);
-      await writeFileDurably(`${path}.sha256`, `${digest.sha256}  ${idOf(number)}.safetensors\n`);
+      await writeFileDurably(`${path}.sha256`, sidecarOf(number, digest.sha256));
       await renameDurably(temporary, path);
       const info = { id: idOf(number), iterations: snapshot.head.iterations, ...digest, created_at: savedAt };
       this.#known.set(number, info);
@@ -151,9 +150,15 @@ export class CheckpointFolder {
 
   async remove(id: string): Promise<void> {
     const info = this.find(id);
-    const path = this.#file(numberOf(info.id));
-    this.#known.delete(numberOf(info.id));
-    await rm(path, { force: true });
+    const number = numberOf(info.id);
+    const path = this.#file(number);
+    this.#known.delete(number);
+    try {
+      await rm(path, { force: true });
+    } catch (error) {
+      this.#known.set(number, info);
+      throw error;
+    }
     await rm(`${path}.sha256`, { force: true });
     await syncFolder(this.#path);
   }
@@ -171,8 +176,11 @@ export class CheckpointFolder {
   async #inspect(number: number): Promise<CheckpointInfo | undefined> {
     try {
       const { bytes, iterations, savedAt } = await readCheckpointDescription(this.#file(number));
-      const sha256 = /^([0-9a-f]{64}) {2}/.exec(await readFile(`${this.#file(number)}.sha256`, 'utf8'))?.[1];
-      if (sha256 === undefined) throw new Error('its .sha256 file does not hold a SHA-256');
+      const sidecar = await readFile(`${this.#file(number)}.sha256`, 'utf8');
+      const sha256 = /^[0-9a-f]{64}/.exec(sidecar)?.[0];
+      if (sha256 === undefined || sidecar !== sidecarOf(number, sha256)) {
+        throw new Error('its .sha256 file does not hold its SHA-256 and its name');
+      }
       return { id: idOf(number), iterations, bytes, sha256, created_at: savedAt };
     } catch (error) {
       if (isDiskFailure(error)) throw error;
@@ -186,12 +194,18 @@ export class CheckpointFolder {
     await mkdir(this.#aside, { recursive: true });
     const name = `${idOf(number)}.safetensors`;
     const target = await freeName(join(this.#aside, name));
-    await rename(this.#file(number), target);
+    const file = await rename(this.#file(number), target).then(
+      () => target,
+      (error: NodeJS.ErrnoException) => {
+        if (error.code === 'ENOENT') return this.#file(number);
+        throw error;
+      },
+    );
     await rename(`${this.#file(number)}.sha256`, `${target}.sha256`).catch(() => undefined);
     await syncFolder(this.#path);
     this.#onDamage({
       session: this.#session,
-      file: target,
+      file,
       reason: reason instanceof Error ? reason.message : String(reason),
     });
   }
@@ -204,6 +218,11 @@ function isDiskFailure(error: unknown): boolean {
 
 function idOf(number: number): string {
   return `ckpt-${String(number).padStart(6, '0')}`;
+}
+
+/** What stands in the `.sha256` file, in sha256sum's own form. */
+function sidecarOf(number: number, sha256: string): string {
+  return `${sha256}  ${idOf(number)}.safetensors\n`;
 }
 
 function numberOf(id: string): number {

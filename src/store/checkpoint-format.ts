@@ -64,54 +64,77 @@ export interface CheckpointDescription {
   readonly variables: VariableSpec[];
 }
 
-/** Reads a header that `checkpointMetadata` and `checkpointTensors` have written. Throws for any other. */
+/** Reads a header that `checkpointMetadata` and `checkpointTensors` have written. Throws a Problem for any other. */
 export function describeCheckpoint(
   metadata: ReadonlyMap<string, string>,
-  entries: ReadonlyMap<string, { dtype: Dtype; shape: readonly number[] }>,
+  entries: ReadonlyMap<string, TensorEntry>,
 ): CheckpointDescription {
+  const { text, count, json } = members(metadata);
+  if (text('format') !== checkpointFormat) {
+    throw malformed(`a checkpoint's format must be "${checkpointFormat}"`, `"${text('format')}"`);
+  }
+  return {
+    session: text('session'),
+    revision: count('revision'),
+    createdAt: text('created_at'),
+    savedAt: text('saved_at'),
+    iterations: count('iterations'),
+    optimizer: parseOptimizer(json('optimizer'), () => 0),
+    settings: {
+      durability: text('durability') as SessionSettings['durability'],
+      checkpointing: json('checkpointing') as SessionSettings['checkpointing'],
+      aggregation: json('aggregation') as SessionSettings['aggregation'],
+      metadata: json('metadata') as SessionSettings['metadata'],
+    },
+    variables: readVariables(entries),
+  };
+}
+
+/** What a header says of one tensor, as far as it matters here. */
+type TensorEntry = { readonly dtype: Dtype; readonly shape: readonly number[] };
+
+/** Readers of the metadata's members, each of which must be there. */
+function members(metadata: ReadonlyMap<string, string>) {
   const text = (name: string): string => {
     const value = metadata.get(name);
-    if (value === undefined)
-      throw new Problem('malformed_body', `a checkpoint must have "${name}" in its metadata. Received: none`);
+    if (value === undefined) throw malformed(`a checkpoint must have "${name}" in its metadata`, 'none');
     return value;
   };
-  if (text('format') !== checkpointFormat) {
-    throw new Problem(
-      'malformed_body',
-      `a checkpoint's format must be "${checkpointFormat}". Received: "${text('format')}"`,
-    );
-  }
+  const count = (name: string): number => {
+    const value = text(name);
+    if (/^\d+$/.test(value) && Number.isSafeInteger(Number(value))) return Number(value);
+    throw malformed(`a checkpoint must have an integer of at least 0 under "${name}"`, `"${value}"`);
+  };
+  const json = (name: string): unknown => {
+    const value = text(name);
+    try {
+      return JSON.parse(value);
+    } catch (cause) {
+      throw malformed(`a checkpoint must have JSON under "${name}"`, 'other text', cause);
+    }
+  };
+  return { text, count, json };
+}
+
+function readVariables(entries: ReadonlyMap<string, TensorEntry>): VariableSpec[] {
   const variables: VariableSpec[] = [];
   for (const [name, { dtype, shape }] of entries) {
     const { variable, part } = splitTensorName(name);
     const owner = entries.get(variable);
     if (part === undefined || owner === undefined || owner.dtype !== dtype || !sameShape(owner.shape, shape)) {
-      throw new Problem(
-        'malformed_body',
-        `a checkpoint's slot must belong to a variable of its shape. Received: "${name}"`,
-      );
+      throw malformed("a checkpoint's slot must belong to a variable of its shape", `"${name}"`);
     }
     if (dtype !== 'F32' && dtype !== 'F64') {
-      throw new Problem(
-        'malformed_body',
-        `a checkpoint's variables must be F32 or F64. Received: "${name}" of ${dtype}`,
-      );
+      throw malformed("a checkpoint's variables must be F32 or F64", `"${name}" of ${dtype}`);
     }
     if (part === 'w') variables.push({ name: variable, dtype, shape });
   }
-  return {
-    session: text('session'),
-    revision: Number(text('revision')),
-    createdAt: text('created_at'),
-    savedAt: text('saved_at'),
-    iterations: Number(text('iterations')),
-    optimizer: parseOptimizer(JSON.parse(text('optimizer')), () => 0),
-    settings: {
-      durability: text('durability') as SessionSettings['durability'],
-      checkpointing: JSON.parse(text('checkpointing')),
-      aggregation: JSON.parse(text('aggregation')),
-      metadata: JSON.parse(text('metadata')),
-    },
-    variables,
-  };
+  if (entries.size !== 3 * variables.length) {
+    throw malformed('a checkpoint must have both slots of every variable', `${entries.size} tensors in all`);
+  }
+  return variables;
+}
+
+function malformed(rule: string, received: string, cause?: unknown): Problem {
+  return new Problem('malformed_body', `${rule}. Received: ${received}`, { cause });
 }

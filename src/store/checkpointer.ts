@@ -66,7 +66,7 @@ export class Checkpointer {
         const info = await this.folder.write(snapshot, now.toISOString(), giveUp);
         const { revision, iterations } = snapshot.head;
         this.#saved = { revision, iterations, at: now.getTime() };
-        await this.folder.trim(this.#session.contents.settings.checkpointing.keep, this.#first);
+        await this.#trim();
         return { info, revision, seconds: (performance.now() - started) / 1000 };
       } catch (error) {
         throw giveUp() ?? storageProblem(error);
@@ -74,6 +74,12 @@ export class Checkpointer {
         snapshot.end();
       }
     });
+  }
+
+  /** What cannot be removed now is tried again after the next checkpoint, and does not undo this one. */
+  async #trim(): Promise<void> {
+    const { keep } = this.#session.contents.settings.checkpointing;
+    await this.folder.trim(keep, this.#first).catch(() => undefined);
   }
 
   /** Resolves when no checkpoint is being written. */

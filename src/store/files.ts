@@ -1,6 +1,6 @@
 /** Durable file operations: what they leave behind is on the disk, whole, or is not there at all. */
-import { open, rename, rm } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { open, readdir, rename, rm } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { Problem } from '../errors.ts';
 
 /** Writes a file that appears under its name only when its bytes are on the disk. */
@@ -31,6 +31,13 @@ export async function renameDurably(from: string, to: string): Promise<void> {
 export async function removeDurably(path: string): Promise<void> {
   await rm(path, { force: true });
   await syncFolder(dirname(path));
+}
+
+/** Removes what a crash left of files that were being written. Others in the folder are not touched. */
+export async function removeUnfinished(folder: string): Promise<void> {
+  for (const name of await readdir(folder)) {
+    if (/^(ckpt-\d+\.safetensors(\.sha256)?|session\.json)\.tmp$/.test(name)) await rm(join(folder, name));
+  }
 }
 
 export async function syncFolder(path: string): Promise<void> {

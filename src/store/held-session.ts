@@ -93,11 +93,15 @@ export class HeldSession {
     });
   }
 
-  /** Waits until the revision is another one, for so long, or until `signal` is aborted or `endWaits` is called. */
+  /**
+   * Waits until the revision is another one, for so long, or until `signal` is aborted or `endWaits` is called. Throws
+   * `session_not_found` if the session was deleted meanwhile.
+   */
   async waitForChange(revision: number, milliseconds: number, signal: AbortSignal): Promise<void> {
     if (!this.#waiting || this.#session.revision !== revision || signal.aborted) return;
     const either = AbortSignal.any([signal, AbortSignal.timeout(milliseconds)]);
     await once(this.#changes, 'change', { signal: either }).catch(() => undefined);
+    this.#assertLive();
   }
 
   /** Nobody waits for a change any more, neither who does now nor who would. */
@@ -183,8 +187,7 @@ export class HeldSession {
   /** Runs a task in its turn. Throws `session_not_found` if the session has been deleted by then. */
   #turn<T>(task: () => T | Promise<T>): Promise<T> {
     return this.#queue.run(() => {
-      const problem = this.#gone();
-      if (problem !== undefined) throw problem;
+      this.#assertLive();
       return task();
     });
   }
@@ -202,6 +205,11 @@ export class HeldSession {
       if (this.#session.revision !== revision) this.#changes.emit('change');
       return result;
     });
+  }
+
+  #assertLive(): void {
+    const problem = this.#gone();
+    if (problem !== undefined) throw problem;
   }
 
   #gone(): Problem | undefined {

@@ -7,7 +7,7 @@ import { dirname, join } from 'node:path';
 import { Session } from '../session/session.ts';
 import { CheckpointFolder, type Damage } from './checkpoint-folder.ts';
 import { Checkpointer } from './checkpointer.ts';
-import { renameDurably, syncFolder } from './files.ts';
+import { removeUnfinished, renameDurably, syncFolder } from './files.ts';
 import { HeldSession } from './held-session.ts';
 import { Revisions } from './revisions.ts';
 import {
@@ -54,7 +54,10 @@ export async function settle(folder: SessionFolder, session: Session): Promise<H
 export async function recover(folder: SessionFolder): Promise<HeldSession | undefined> {
   const { name, path, onDamage } = folder;
   const record = await readOrMend(folder);
-  if (record === undefined) return undefined;
+  if (record === undefined) {
+    await removeUnfinished(path);
+    return undefined;
+  }
   const checkpoints = await openCheckpoints(folder);
   const loaded = await checkpoints.loadNewest(record.first_checkpoint);
   if (loaded === undefined) {

@@ -28,9 +28,7 @@ export async function readRecord(folder: string): Promise<SessionRecord | undefi
   try {
     text = await readFile(join(folder, recordFile), 'utf8');
   } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    // ENOTDIR: a file that stands where folders do is nobody's.
-    if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
     throw error;
   }
   const record = JSON.parse(text) as SessionRecord | null;

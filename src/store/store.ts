@@ -15,7 +15,7 @@ import { DataLock } from './data-lock.ts';
 import { storageProblem, syncFolder } from './files.ts';
 import { type HeldSession, notFound, type Precondition } from './held-session.ts';
 import { recover, type SessionFolder, settle } from './recovery.ts';
-import { removeRecord } from './session-record.ts';
+import { recordFile } from './session-record.ts';
 
 /** A session to be created, checked already: what it will take, and how to make it. */
 export interface NewSession {
@@ -77,7 +77,7 @@ export class Store {
   async recover(): Promise<void> {
     const started = performance.now();
     await rm(join(this.#folder, 'trash'), { recursive: true, force: true });
-    for (const name of (await readdir(join(this.#folder, 'sessions'))).sort()) {
+    for (const name of await this.#folders()) {
       const held = await recover(this.#place(name));
       if (held === undefined) continue;
       this.#sessions.set(name, held);
@@ -152,10 +152,10 @@ export class Store {
   async delete(name: string, keepCheckpoints: boolean, precondition: Precondition): Promise<void> {
     const held = this.session(name);
     const aside = join(this.#folder, 'trash', `${name}-${Date.now()}`);
-    const remove = () => (keepCheckpoints ? removeRecord(this.#path(name)) : this.#move(name, aside));
+    const path = keepCheckpoints ? join(this.#path(name), recordFile) : this.#path(name);
     await this.#alone(name, async () => {
       try {
-        await held.delete(precondition, remove);
+        await held.delete(precondition, () => move(path, aside));
       } catch (error) {
         throw storageProblem(error);
       }
@@ -187,6 +187,12 @@ export class Store {
 
   #path(name: string): string {
     return join(this.#folder, 'sessions', name);
+  }
+
+  /** The names of all that may be a session; a file among them is nobody's. */
+  async #folders(): Promise<string[]> {
+    const entries = await readdir(join(this.#folder, 'sessions'), { withFileTypes: true });
+    return entries.flatMap((entry) => (entry.isFile() ? [] : [entry.name])).sort();
   }
 
   #place(name: string): SessionFolder {
@@ -230,18 +236,6 @@ export class Store {
     };
   }
 
-  /** Moves a session's folder away, or not at all. */
-  async #move(name: string, aside: string): Promise<void> {
-    await mkdir(dirname(aside), { recursive: true });
-    await rename(this.#path(name), aside);
-    try {
-      await syncFolder(join(this.#folder, 'sessions'));
-    } catch (error) {
-      await rename(aside, this.#path(name));
-      throw error;
-    }
-  }
-
   #requireRecovered(): void {
     if (this.#ready) return;
     throw new Problem('recovering', 'the server must have recovered its sessions first. It is still reading them', {
@@ -256,6 +250,18 @@ export class Store {
       ?.checkpointIfDue(Date.now())
       .then((written) => written && this.onCheckpoint(written))
       .catch((error) => this.#log.error({ session: name, error: String(error) }, 'a checkpoint could not be written'));
+  }
+}
+
+/** Moves a file or folder, durably or not at all. */
+async function move(from: string, to: string): Promise<void> {
+  await mkdir(dirname(to), { recursive: true });
+  await rename(from, to);
+  try {
+    await syncFolder(dirname(from));
+  } catch (error) {
+    await rename(to, from);
+    throw error;
   }
 }
 

@@ -5,7 +5,6 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { TestContext } from 'node:test';
 import type { FastifyInstance } from 'fastify';
 import { pino } from 'pino';
 import supertest from 'supertest';
@@ -48,7 +47,7 @@ export const safetensors = 'application/vnd.safetensors';
 
 /** Starts a server that is stopped, and its folder removed, when the test (or, with node:test itself, the file) ends. */
 export async function startApi(
-  t: Pick<TestContext, 'after'>,
+  t: { after(task: () => Promise<void>): void },
   overrides: Partial<Config> = {},
   folder?: string,
 ): Promise<Api> {
@@ -92,6 +91,8 @@ async function callApi(
   const request = supertest(app.server)[method.toLowerCase() as 'post'](path);
   if (json !== undefined) request.set('content-type', 'application/json');
   if (bytes !== undefined) request.set('content-type', safetensors);
+  // Bytes go as they are, whatever their Content-Type; supertest would write a Buffer of JSON as JSON.
+  request.serialize((body) => body);
   request.set(headers).buffer(true).parse(collect);
   const body =
     json === undefined ? bytes && Buffer.from(bytes) : typeof json === 'string' ? json : JSON.stringify(json);
