@@ -20,7 +20,7 @@ export const kernel: Benchmark = {
   name: 'kernel',
   notes: [
     `The loops in C are \`bench/kernel.c\`, compiled with \`cc ${compilerFlags.join(' ')}\`: a process of its own that takes as many steps over the same data when told to, by its own clock. After each row the variables of both must have the same checksum, else the run fails.`,
-    'A dense step moves 28 bytes an element: it reads `w`, `m`, `v` and the gradient and writes `w`, `m` and `v`. The copy moves as many: memory of 14 bytes an element is read and 14 are written (`Uint8Array.set` between plain buffers, which is memcpy).',
+    'A dense step moves 28 bytes an element: it reads `w`, `m`, `v` and the gradient and writes `w`, `m` and `v`. The copy moves as many: memory of 14 bytes an element is read and 14 are written (`Uint8Array.set` between plain buffers, which is memcpy). A ratio above 1 is possible: a copy may have to fetch the lines that it overwrites, where a step has read them anyway.',
     'A sparse step updates 10,000 rows, ascending, of 1,000,000. 32 lists of random rows are taken in turn, so that a row has left the near caches before it comes again.',
   ],
   rows: measure,

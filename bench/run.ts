@@ -1,6 +1,7 @@
 /**
  * `npm run bench`: runs every benchmark, prints each row as it comes, and writes RESULTS.md beside this file. With names
  * (`npm run bench -- kernel`) it runs those and prints only. A new benchmark is one file, and one line in the list below.
+ * A run takes some minutes and up to 8 GB of memory, on a machine that has nothing else to do.
  */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';

@@ -47,7 +47,8 @@ export async function checkpointRoutes(instance: FastifyInstance): Promise<void>
     async (request, reply) => {
       refuseBody(request);
       const { session } = request.params;
-      const { info, revision } = await app.store.session(session).checkpoint(ifMatch(request));
+      const { info, revision, seconds } = await app.store.session(session).checkpoint(ifMatch(request));
+      app.metrics.checkpoint(seconds);
       reply.status(201).header('etag', entityTag(revision));
       return reply.header('location', `/v1/sessions/${session}/checkpoints/${info.id}`).send(info);
     },

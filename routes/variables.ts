@@ -214,6 +214,8 @@ export async function variableRoutes(instance: FastifyInstance): Promise<void> {
     const format = replyFormat(request);
     const tensors = new TensorReply(format, dtype);
     const head = await held.read(part, selection, tensors.receive);
+    const names = selection?.map(({ variable }) => variable) ?? [...held.contents.variables.keys()];
+    request.logged = { variables: names.slice(0, 8) };
     return reply.header('etag', entityTag(head.revision)).type(format).send(tensors.payload(false));
   }
 

@@ -28,13 +28,12 @@ if (!existsSync(target) || !readFileSync(target, 'utf8').includes(sourceHash)) {
     '--bindings',
     'none',
     '--importMemory',
-    '--sharedMemory',
     '--initialMemory',
     '1',
     '--maximumMemory',
     '65536',
     '--enable',
-    'simd,threads,bulk-memory',
+    'simd,bulk-memory',
   ]);
   if (error) {
     process.stderr.write(`${stderr.toString()}\n`);

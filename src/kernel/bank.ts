@@ -1,6 +1,7 @@
 /**
  * A bank is one WASM memory with the kernel over it: a scratch area, then whatever was taken from it. It has its final
- * size from the start, so views of it never go stale, and it is freed as a whole when nothing refers to it any more.
+ * size from the start, so views of it never go stale, and it is freed as a whole when nothing refers to it any more. It is
+ * not shared memory, which V8 does not count and so would leave lying long after a session is deleted.
  */
 import { bytesPerElement, type FloatDtype, type VariableDtype } from '../tensor/dtype.ts';
 import { conversion, instantiate, type KernelExports, type Loops, loopsFor } from './kernel.ts';
@@ -35,7 +36,7 @@ export class Bank {
   /** `dataBytes`: the sum of all that will be taken, each rounded up by `takenBytes`. At most `bankBytesMax`. */
   constructor(dataBytes: number) {
     const pages = Math.ceil((scratchBytes + dataBytes) / pageBytes) + 1;
-    const memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
+    const memory = new WebAssembly.Memory({ initial: pages, maximum: pages });
     this.bytes = new Uint8Array(memory.buffer);
     this.kernel = instantiate(memory);
     this.f32 = loopsFor(this.kernel, 'F32');

@@ -8,7 +8,7 @@ declare namespace WebAssembly {
     readonly exports: unknown;
   }
   class Memory {
-    constructor(descriptor: { initial: number; maximum: number; shared: true });
-    readonly buffer: SharedArrayBuffer;
+    constructor(descriptor: { initial: number; maximum: number });
+    readonly buffer: ArrayBuffer;
   }
 }

@@ -11,6 +11,8 @@ export interface Metrics {
   readonly registry: Registry;
   /** One applied step: its session, and the rows (dense variables count none) and bytes of its gradients. */
   step(session: string, rows: number, bytes: number): void;
+  /** One checkpoint written. */
+  checkpoint(durationSeconds: number): void;
 }
 
 export const metrics = fp(async (app: FastifyInstance, { store }: { store: Store }) => {
@@ -50,7 +52,8 @@ export const metrics = fp(async (app: FastifyInstance, { store }: { store: Store
     buckets: seconds,
     registers,
   });
-  store.onCheckpoint = ({ seconds: duration }) => checkpoints.observe(duration);
+  const checkpoint = (durationSeconds: number): void => checkpoints.observe(durationSeconds);
+  store.onCheckpoint = (written) => checkpoint(written.seconds);
 
   app.decorate('metrics', {
     registry,
@@ -59,6 +62,7 @@ export const metrics = fp(async (app: FastifyInstance, { store }: { store: Store
       rows.inc({ session }, rowCount);
       bytes.inc({ session }, byteCount);
     },
+    checkpoint,
   } satisfies Metrics);
   app.addHook('onResponse', async (request, reply) => {
     const route = request.routeOptions.url ?? 'none';

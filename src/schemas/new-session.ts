@@ -3,7 +3,7 @@ import { randomInt } from 'node:crypto';
 import { setImmediate } from 'node:timers/promises';
 import { type Static, Type } from 'typebox';
 import { Problem } from '../errors.ts';
-import { variablesMax } from '../limits.ts';
+import { elementsMax, variablesMax } from '../limits.ts';
 import { parseOptimizer } from '../optimizer/adamax-config.ts';
 import { type Initializer, initialize, parseInitializer } from '../optimizer/initializers.ts';
 import { checkRange } from '../session/gradient.ts';
@@ -11,7 +11,7 @@ import type { SessionContents } from '../session/session.ts';
 import { allocateVariables, stateBytes, type Variable, type VariableSpec } from '../session/variable.ts';
 import type { NewSession } from '../store/store.ts';
 import type { FloatDtype, VariableDtype } from '../tensor/dtype.ts';
-import { elementCount, type Tensor } from '../tensor/tensor.ts';
+import { elementCount, isCountable, type Tensor } from '../tensor/tensor.ts';
 import { variableNamePattern } from './common.ts';
 import { newSettings, OptimizerJson, settingsMembers } from './session.ts';
 import { escapePointer, requireFinite } from './slices.ts';
@@ -115,19 +115,23 @@ function decodeVariable(name: string, json: Static<typeof VariableBody>): NewVar
   const pointer = `/variables/${escapePointer(name)}`;
   const dtype = variableDtype(name, json.dtype);
   const quoted = JSON.stringify(name);
+  if (json.shape !== undefined && !isCountable(json.shape)) {
+    const rule = `${quoted} must have at most ${Math.floor(elementsMax)} elements, sizes of 0 aside`;
+    throw refuse(`${pointer}/shape`, `${rule}. Received: shape [${json.shape}]`);
+  }
   if (json.values !== undefined) {
     if (json.initializer !== undefined)
-      throw both(pointer, `${quoted} must have values or an initializer. Received: both`);
+      throw refuse(pointer, `${quoted} must have values or an initializer. Received: both`);
     const values = decodeTensor(json as TensorJson, undefined, pointer);
     requireFinite(new Map([[name, { values }]]));
     checkRange(name, dtype, values);
     return { name, dtype, shape: values.shape, values, initializer: { class_name: 'Zeros', config: {} } };
   }
-  if (json.shape === undefined) throw both(pointer, `${quoted} must have values, or a shape. Received: neither`);
+  if (json.shape === undefined) throw refuse(pointer, `${quoted} must have values, or a shape. Received: neither`);
   const initializer = parseInitializer(json.initializer, `${pointer}/initializer`, drawSeed, dtype);
   return { name, dtype, shape: json.shape, values: undefined, initializer };
 }
 
-function both(pointer: string, detail: string): Problem {
+function refuse(pointer: string, detail: string): Problem {
   return new Problem('invalid_argument', detail, { errors: [{ pointer, detail }] });
 }

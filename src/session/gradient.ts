@@ -116,13 +116,10 @@ function checkGradient(variable: Variable, gradient: Slices, clipvalue: number |
 }
 
 /** Values of F64 that are finite must stay so in a variable of F32. Throws `invalid_argument`. */
-export function checkRange(
-  name: string,
-  dtype: VariableDtype,
-  { dtype: given, shape, bytes }: Tensor<FloatDtype>,
-): void {
+export function checkRange(name: string, dtype: VariableDtype, values: Tensor<FloatDtype>): void {
+  const { bytes, shape } = values;
   const count = elementCount(shape);
-  if (given !== 'F64' || dtype === 'F64' || scanValues({ dtype: given, bytes }, count, dtype, null).finite) return;
+  if (values.dtype !== 'F64' || dtype === 'F64' || scanValues(values, count, dtype, null).finite) return;
   const numbers = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   for (let k = 0; k < count; k++) {
     const value = numbers.getFloat64(k * 8, true);

@@ -11,7 +11,7 @@ import { Problem } from '../errors.ts';
 import { elementsMax, rankMax, safetensorsHeaderBytesMax, variablesMax } from '../limits.ts';
 import { bytesPerElement, type Dtype, isDtype } from './dtype.ts';
 import { JsonReader, quote } from './json-reader.ts';
-import { byteLength, elementCount, type Tensor } from './tensor.ts';
+import { byteLength, isCountable, type Tensor } from './tensor.ts';
 
 const lengthBytes = 8;
 const metadataName = '__metadata__';
@@ -134,8 +134,7 @@ function checkOffsets(
   shape: number[],
   offsets: number[],
 ): { begin: number; end: number } {
-  // Without its zeros: then every part of a shape, a row's say, can be multiplied up exactly as well.
-  if (elementCount(shape.filter((size) => size > 0)) > elementsMax) {
+  if (!isCountable(shape)) {
     throw malformed(`${tensor} must have at most ${Math.floor(elementsMax)} elements`, `shape [${shape}]`);
   }
   const [begin, end] = offsets;

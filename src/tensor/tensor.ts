@@ -1,4 +1,5 @@
 /** A tensor as it travels: dtype, shape and little-endian row-major bytes. No arithmetic here. */
+import { elementsMax } from '../limits.ts';
 import { bytesPerElement, type Dtype } from './dtype.ts';
 
 export interface Tensor<D extends Dtype = Dtype> {
@@ -11,6 +12,11 @@ export interface Tensor<D extends Dtype = Dtype> {
 /** The number of elements of `shape`; 1 for a scalar's `[]`. */
 export function elementCount(shape: readonly number[]): number {
   return shape.reduce((product, size) => product * size, 1);
+}
+
+/** Whether every part of the shape, a row's say, can be multiplied up exactly: so its zeros do not count. */
+export function isCountable(shape: readonly number[]): boolean {
+  return elementCount(shape.filter((size) => size > 0)) <= elementsMax;
 }
 
 export function byteLength(dtype: Dtype, shape: readonly number[]): number {

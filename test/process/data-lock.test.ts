@@ -43,7 +43,7 @@ describe('the lock of a data folder', { concurrency: 2 }, () => {
       }
       await won[0]?.release();
     }
-    assert.deepEqual(await readdir(folder), ['lock-100.sock']);
+    assert.match((await readdir(folder)).join(), /^lock-\d+\.sock$/, 'nothing else is left');
   });
 
   test('it can be taken again as soon as it is released', async (t) => {

@@ -1,0 +1,156 @@
+/** What the environment may say, and that a server that cannot use it says why and does not start. */
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
+import { type AddressInfo, createServer } from 'node:net';
+import { totalmem } from 'node:os';
+import { join } from 'node:path';
+import { describe, test } from 'node:test';
+import { parseEnv } from 'node:util';
+import { type Config, readConfig } from '../src/config.ts';
+import { Store } from '../src/store/store.ts';
+import { launch, temporaryFolder } from './support/server-process.ts';
+
+const memoryBytesMax = 1_000_000;
+
+test('with nothing set, every variable has the default that .env.example documents', async () => {
+  const { memoryBytesMax, ...rest } = readConfig({});
+  const example = await readFile(new URL('../.env.example', import.meta.url), 'utf8');
+  assert.deepEqual(readConfig(parseEnv(example)), readConfig({}));
+  assert.deepEqual(rest, {
+    host: '127.0.0.1',
+    port: 8080,
+    dataDir: './data',
+    logLevel: 'info',
+    bodyBytesMax: 4 * 1024 ** 3,
+    shutdownTimeoutMs: 30_000,
+  });
+  assert.ok(memoryBytesMax > 0 && memoryBytesMax <= 0.8 * totalmem());
+});
+
+const accepted: [string, string, keyof Config, unknown][] = [
+  ['HOST', '0.0.0.0', 'host', '0.0.0.0'],
+  ['HOST', '::1', 'host', '::1'],
+  ['PORT', '0', 'port', 0],
+  ['PORT', '65535', 'port', 65_535],
+  ['DATA_DIR', '/srv/adamax data', 'dataDir', '/srv/adamax data'],
+  ...['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'].map(
+    (level): [string, string, keyof Config, unknown] => ['LOG_LEVEL', level, 'logLevel', level],
+  ),
+  ['BODY_BYTES_MAX', '1024', 'bodyBytesMax', 1024],
+  ['MEMORY_BYTES_MAX', '1000000', 'memoryBytesMax', 1_000_000],
+  ['SHUTDOWN_TIMEOUT_MS', '2147483647', 'shutdownTimeoutMs', 2 ** 31 - 1],
+];
+for (const [name, value, member, expected] of accepted) {
+  test(`${name}=${value} is taken`, () => {
+    const config = readConfig({ [name]: value });
+    assert.equal(config[member], expected);
+    assert.ok(Object.isFrozen(config));
+  });
+}
+
+/** An empty HOST would listen on every interface; a timer longer than 2^31 - 1 ms would end at once. */
+const refused: [string, string, RegExp][] = [
+  ['HOST', '', /an address or host name/],
+  ['PORT', 'http', /an integer from 0 to 65535/],
+  ['PORT', '', /an integer from 0 to 65535/],
+  ['PORT', '-1', /an integer from 0 to 65535/],
+  ['PORT', '65536', /an integer from 0 to 65535/],
+  ['PORT', '80.5', /an integer from 0 to 65535/],
+  ['DATA_DIR', '', /the path of a folder/],
+  ['LOG_LEVEL', 'loud', /one of trace, debug, info, warn, error, fatal, silent/],
+  ['LOG_LEVEL', 'INFO', /one of trace/],
+  ['BODY_BYTES_MAX', '1023', /an integer from 1024 to 4294967296/],
+  ['BODY_BYTES_MAX', '4294967297', /an integer from 1024 to 4294967296/],
+  ['BODY_BYTES_MAX', '1GB', /an integer from 1024/],
+  ['MEMORY_BYTES_MAX', '0', /an integer from 1 to/],
+  ['SHUTDOWN_TIMEOUT_MS', '0', /an integer from 1 to 2147483647/],
+  ['SHUTDOWN_TIMEOUT_MS', '2147483648', /an integer from 1 to 2147483647/],
+  ['AUTH_FILE', 'tokens.json', /unset, since this version of the server checks no tokens/],
+  ['AUTH_FILE', '', /unset/],
+];
+for (const [name, value, rule] of refused) {
+  test(`${name}=${value} is refused, with its rule and what came`, () => {
+    assert.throws(
+      () => readConfig({ [name]: value }),
+      ({ message }: Error) => {
+        assert.match(message, new RegExp(`^${name} must be ${rule.source}.*\\. Received: "`));
+        assert.ok(message.endsWith(`"${value}"`), message);
+        return true;
+      },
+    );
+  });
+}
+
+test('several mistakes are named at once', () => {
+  assert.throws(() => readConfig({ PORT: 'x', LOG_LEVEL: 'y' }), /PORT must be .*; LOG_LEVEL must be /);
+});
+
+test('only the environment that is given is read', () => {
+  process.env.SHUTDOWN_TIMEOUT_MS = '1234';
+  try {
+    assert.equal(readConfig({}).shutdownTimeoutMs, 30_000);
+    assert.equal(readConfig().shutdownTimeoutMs, 1234);
+  } finally {
+    delete process.env.SHUTDOWN_TIMEOUT_MS;
+  }
+});
+
+describe('a data folder that cannot be used is refused, by its name and the reason', () => {
+  const silent = { info: () => undefined, warn: () => undefined, error: () => undefined };
+  const refuses = (dataDir: string, reason: RegExp) =>
+    assert.rejects(Store.open({ dataDir, memoryBytesMax }, silent), ({ message }: Error) => {
+      assert.match(message, /^DATA_DIR must be a folder /);
+      assert.ok(message.includes(`Received: ${dataDir} (`), message);
+      assert.match(message, reason);
+      return true;
+    });
+
+  test('a file', async (t) => {
+    const file = join(await temporaryFolder(t), 'file');
+    await writeFile(file, '');
+    await refuses(file, /ENOTDIR/);
+  });
+
+  test('one whose path is too long for a socket', async (t) => {
+    const folder = await temporaryFolder(t);
+    // A socket's path would be cut short without a word; the lock would then lie somewhere else.
+    const long = join(folder, 'x'.repeat(120));
+    await mkdir(long);
+    await refuses(long, /a socket in it must have a path of at most 103 bytes/);
+    assert.deepEqual(await readdir(folder), ['x'.repeat(120)]);
+    assert.deepEqual(await readdir(long), ['sessions']);
+  });
+});
+
+describe('the process', { concurrency: 2 }, () => {
+  const options = { timeout: 120_000 };
+
+  test('names every variable that is not valid and exits with 1', options, async (t) => {
+    const server = launch(t, { env: { DATA_DIR: await temporaryFolder(t), PORT: 'http', AUTH_FILE: 'tokens.json' } });
+    assert.deepEqual(await server.exited, { code: 1, signal: null });
+    assert.match(server.stderr, /^adamax-server: PORT must be .*; AUTH_FILE must be unset.*\n$/);
+    assert.deepEqual(server.log, []);
+  });
+
+  test('names an address that is in use and exits with 1', options, async (t) => {
+    const other = createServer().listen(0, '127.0.0.1');
+    t.after(() => other.close());
+    await once(other, 'listening');
+    const { port } = other.address() as AddressInfo;
+    const server = launch(t, { env: { DATA_DIR: await temporaryFolder(t), PORT: String(port) } });
+    assert.deepEqual(await server.exited, { code: 1, signal: null });
+    assert.match(server.stderr, /^adamax-server: HOST and PORT must name an address .*EADDRINUSE/);
+    assert.ok(server.stderr.includes(String(port)));
+  });
+
+  test('reads .env from where it is started; the environment itself comes first', options, async (t) => {
+    const cwd = await temporaryFolder(t);
+    await writeFile(join(cwd, '.env'), '# a comment\nDATA_DIR=./kept here\nLOG_LEVEL="debug"\nPORT=1\n');
+    const server = launch(t, { cwd, env: { DATA_DIR: undefined, LOG_LEVEL: undefined, PORT: '0' } });
+    await server.logged('all sessions recovered');
+    assert.ok((await readdir(cwd)).includes('kept here'));
+    assert.notEqual(new URL(server.url).port, '1');
+    assert.deepEqual(await server.end('SIGTERM'), { code: 0, signal: null });
+  });
+});

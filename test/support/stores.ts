@@ -1,0 +1,50 @@
+/** A store without HTTP, its sessions on the training path: for what happens to its files, and what it says about them. */
+import type { SessionSettings } from '../../src/session/settings.ts';
+import { defaultSettings } from '../../src/session/settings.ts';
+import type { HeldSession } from '../../src/store/held-session.ts';
+import { Store } from '../../src/store/store.ts';
+import { sessionOf } from './sessions.ts';
+import { pathStep, pathVariables } from './training-path.ts';
+
+export interface OpenStore {
+  readonly store: Store;
+  /** What it logged, as `level message fields`. */
+  readonly log: readonly string[];
+  /** To be called once; the test's end does it otherwise. */
+  close(): Promise<void>;
+}
+
+/** Opens and recovers. */
+export async function openStore(t: { after(task: () => Promise<void>): void }, folder: string): Promise<OpenStore> {
+  const log: string[] = [];
+  const line = (level: string) => (fields: object, message: string) => {
+    log.push(`${level} ${message} ${JSON.stringify(fields)}`);
+  };
+  const config = { dataDir: folder, memoryBytesMax: 1_000_000_000 };
+  const store = await Store.open(config, { info: line('info'), warn: line('warn'), error: line('error') });
+  let open = true;
+  const close = async (): Promise<void> => {
+    if (open) await store.close();
+    open = false;
+  };
+  t.after(close);
+  await store.recover();
+  return { store, log, close };
+}
+
+/** A session at the start of the path, with checkpoints as these rules say, and else by hand only. */
+export function createOnPath(
+  store: Store,
+  name: string,
+  rules: Partial<SessionSettings['checkpointing']> = {},
+): Promise<HeldSession> {
+  const checkpointing = { ...defaultSettings.checkpointing, every_steps: null, every_seconds: null, ...rules };
+  const settings = { ...defaultSettings, checkpointing };
+  return store.create(name, { bytes: 10_000, make: async () => sessionOf(pathVariables, { settings }).contents });
+}
+
+/** Takes so many steps along the path. */
+export async function advance(held: HeldSession, steps: number): Promise<void> {
+  const gradients = new Map(Object.entries(pathStep));
+  for (let step = 0; step < steps; step++) await held.applyGradients(gradients, undefined, undefined, () => []);
+}
