@@ -2,7 +2,7 @@
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
 import type { FastifyInstance } from 'fastify';
 import { Type } from 'typebox';
-import { SafetensorsBody } from '../src/plugins/bodies.ts';
+import { SafetensorsBody, sendPooled } from '../src/plugins/bodies.ts';
 import { entityTag, ifMatch, preferences, replyFormat } from '../src/plugins/headers.ts';
 import { ChangeHeaders, problems, query, ReplyDtype, SessionParams } from '../src/schemas/common.ts';
 import { tensorBody, tensorReply } from '../src/schemas/content.ts';
@@ -83,7 +83,7 @@ export async function gradientRoutes(instance: FastifyInstance): Promise<void> {
         ...(worker === undefined ? {} : { worker }),
         ...(base === undefined ? {} : { staleness: head.iterations - 1 - base }),
       };
-      return reply.header('etag', entityTag(head.revision)).type(format).send(tensors.payload(true));
+      return sendPooled(reply.header('etag', entityTag(head.revision)).type(format), tensors.payload(true));
     },
   );
 

@@ -8,7 +8,7 @@ import { entityTag, ifMatch } from '../src/plugins/headers.ts';
 import { ChangeHeaders, problems, query, SessionName, SessionParams } from '../src/schemas/common.ts';
 import { json, nothing, tensorBody } from '../src/schemas/content.ts';
 import { decodeSession, type SessionBody } from '../src/schemas/new-session.ts';
-import { checkMetadata, encodeSession, type SessionList, type SessionPatchBody } from '../src/schemas/session.ts';
+import { encodeSession, type SessionList, type SessionPatchBody } from '../src/schemas/session.ts';
 import { decodeSessionFile } from '../src/schemas/session-file.ts';
 import type { SessionPatch } from '../src/session/session.ts';
 
@@ -142,7 +142,6 @@ export async function sessionRoutes(instance: FastifyInstance): Promise<void> {
     },
     async (request, reply) => {
       const patch = request.body as SessionPatchBody as SessionPatch;
-      checkMetadata(patch.metadata);
       const view = await app.store.session(request.params.session).patch(patch, ifMatch(request));
       return reply.header('etag', entityTag(view.head.revision)).send(encodeSession(view));
     },

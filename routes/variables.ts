@@ -4,7 +4,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { type Static, Type } from 'typebox';
 import { Problem } from '../src/errors.ts';
 import type { Part } from '../src/kernel/extent.ts';
-import { SafetensorsBody } from '../src/plugins/bodies.ts';
+import { SafetensorsBody, sendPooled } from '../src/plugins/bodies.ts';
 import { clientGone, entityTag, ifMatch, notModified, preferences, replyFormat } from '../src/plugins/headers.ts';
 import {
   ChangeHeaders,
@@ -216,7 +216,7 @@ export async function variableRoutes(instance: FastifyInstance): Promise<void> {
     const head = await held.read(part, selection, tensors.receive);
     const names = selection?.map(({ variable }) => variable) ?? [...held.contents.variables.keys()];
     request.logged = { variables: names.slice(0, 8) };
-    return reply.header('etag', entityTag(head.revision)).type(format).send(tensors.payload(false));
+    return sendPooled(reply.header('etag', entityTag(head.revision)).type(format), tensors.payload(false));
   }
 
   async function assign(

@@ -7,6 +7,10 @@ const MiB = 1024 * KiB;
 export const bodyBytesMaxDefault = 4096 * MiB;
 /** A decoded JSON body: parsing holds the event loop for about 10 ms a MiB, so larger tensors travel as safetensors. */
 export const jsonBodyBytesMax = 16 * MiB;
+/** Buffers of bodies that are kept for the next request: smaller ones come cheap. */
+export const pooledBytesMin = MiB;
+/** All such buffers together: the body and the reply of a push of 25 M float32 parameters, and as much again in reserve. */
+export const pooledBytesMax = 512 * MiB;
 /** A safetensors header; the format's own libraries refuse longer ones. */
 export const safetensorsHeaderBytesMax = 100_000_000;
 /** Dimensions of a tensor: NumPy's and TensorFlow's own bounds lie between 32 and 255. */

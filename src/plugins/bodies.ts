@@ -3,10 +3,11 @@
  * are views of that memory. JSON is parsed as it stands, safetensors are checked whole.
  */
 import type { IncomingMessage } from 'node:http';
-import type { FastifyInstance, FastifyRequest } from 'fastify';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import fp from 'fastify-plugin';
 import { Problem } from '../errors.ts';
 import { jsonBodyBytesMax } from '../limits.ts';
+import { bodyPool } from '../tensor/buffer-pool.ts';
 import { parseSafetensors, type SafetensorsFile } from '../tensor/safetensors.ts';
 
 export const safetensorsTypes = ['application/vnd.safetensors', 'application/octet-stream'] as const;
@@ -14,14 +15,28 @@ export const safetensorsTypes = ['application/vnd.safetensors', 'application/oct
 /** A safetensors body, told apart from any JSON value by its class. */
 export class SafetensorsBody {
   readonly file: SafetensorsFile;
-  constructor(file: SafetensorsFile) {
-    this.file = file;
+  /** What the file's tensors are views of. */
+  #bytes: Buffer | undefined;
+
+  constructor(bytes: Buffer) {
+    this.file = parseSafetensors(bytes);
+    this.#bytes = bytes;
+  }
+
+  /** Gives the buffer back, once; the tensors must not be looked at any more. */
+  release(): void {
+    if (this.#bytes !== undefined) bodyPool.give(this.#bytes);
+    this.#bytes = undefined;
   }
 }
 
 export const bodies = fp(async (app: FastifyInstance, { bodyBytesMax }: { bodyBytesMax: number }) => {
   app.removeAllContentTypeParsers();
   app.addHook('onRequest', async (request) => checkContentType(request));
+  // The handler is done with a body when it replies; if it never does, nobody else gets the buffer.
+  app.addHook('onSend', async ({ body }) => {
+    if (body instanceof SafetensorsBody) body.release();
+  });
   app.addContentTypeParser(
     ['application/json', 'application/merge-patch+json'],
     async (request: FastifyRequest, payload: IncomingMessage) => {
@@ -31,9 +46,15 @@ export const bodies = fp(async (app: FastifyInstance, { bodyBytesMax }: { bodyBy
     },
   );
   app.addContentTypeParser([...safetensorsTypes], async (request: FastifyRequest, payload: IncomingMessage) => {
-    return new SafetensorsBody(parseSafetensors(await readBody(request, payload, bodyBytesMax, '')));
+    return new SafetensorsBody(await readBody(request, payload, bodyBytesMax, ''));
   });
 });
+
+/** Sends a large reply from a pooled buffer, which goes back when the last byte has been handed to the system. */
+export function sendPooled(reply: FastifyReply, payload: Buffer | string): FastifyReply {
+  if (Buffer.isBuffer(payload)) reply.raw.once('finish', () => bodyPool.give(payload));
+  return reply.send(payload);
+}
 
 /** Refuses a format that the route does not take before any of the body is read; no format would mean no validation. */
 function checkContentType(request: FastifyRequest): void {
@@ -67,18 +88,18 @@ async function readBody(
   payload: IncomingMessage,
   max: number,
   advice: string,
-): Promise<Uint8Array> {
+): Promise<Buffer> {
   const encoded = request.headers['content-encoding'] !== undefined;
   const announced = Number(request.headers['content-length'] ?? Number.NaN);
   const length = encoded || Number.isNaN(announced) ? undefined : announced;
   if (length !== undefined && length > max) throw tooLarge(max, `${length} bytes`, advice);
-  let buffer = Buffer.allocUnsafe(length ?? 65_536);
+  let buffer = bodyPool.take(length ?? 65_536);
   let filled = 0;
   for await (const chunk of payload as AsyncIterable<Buffer>) {
     const needed = filled + chunk.length;
     if (needed > max) throw tooLarge(max, 'more', advice);
     if (needed > buffer.length) {
-      const larger = Buffer.allocUnsafe(Math.min(max, Math.max(needed, 2 * buffer.length)));
+      const larger = bodyPool.take(Math.min(max, Math.max(needed, 2 * buffer.length)));
       larger.set(buffer.subarray(0, filled));
       buffer = larger;
     }

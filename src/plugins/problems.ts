@@ -54,7 +54,7 @@ const translated: Record<string, ProblemCode> = {
 
 export function toProblem(error: unknown): Problem {
   if (error instanceof Problem) return error;
-  const { validation, validationContext, code, message } = error as FastifyError;
+  const { validation, validationContext, code, message, statusCode } = error as FastifyError;
   if (validation !== undefined)
     return validationProblem(validation as Parameters<typeof validationProblem>[0], validationContext ?? 'body');
   const known = translated[code];
@@ -65,6 +65,13 @@ export function toProblem(error: unknown): Problem {
   }
   if (code === 'ECONNRESET' || code === 'ERR_STREAM_PREMATURE_CLOSE') {
     return new Problem('malformed_body', 'a body must arrive whole. The connection ended before', { cause: error });
+  }
+  // What serves the files of /docs forbids addresses that lead out of their folder.
+  if (statusCode === 403) {
+    return new Problem(
+      'route_not_found',
+      "the address must be one of the API's, see /docs. Received: one outside them",
+    );
   }
   return new Problem('internal', 'the server must not fail here, but did; its log says more under this request', {
     cause: error,

@@ -8,12 +8,13 @@ import { parseOptimizer } from '../optimizer/adamax-config.ts';
 import { type Initializer, initialize, parseInitializer } from '../optimizer/initializers.ts';
 import { checkRange } from '../session/gradient.ts';
 import type { SessionContents } from '../session/session.ts';
+import { newSettings } from '../session/settings.ts';
 import { allocateVariables, stateBytes, type Variable, type VariableSpec } from '../session/variable.ts';
 import type { NewSession } from '../store/store.ts';
 import type { FloatDtype, VariableDtype } from '../tensor/dtype.ts';
 import { elementCount, isCountable, type Tensor } from '../tensor/tensor.ts';
 import { variableNamePattern } from './common.ts';
-import { newSettings, OptimizerJson, settingsMembers } from './session.ts';
+import { OptimizerJson, settingsMembers } from './session.ts';
 import { escapePointer, requireFinite } from './slices.ts';
 import { decodeTensor, type TensorJson, tensorMembers } from './tensor.ts';
 

@@ -10,6 +10,7 @@ import { variablesMax } from '../limits.ts';
 import { parseOptimizer } from '../optimizer/adamax-config.ts';
 import { checkRange, checkShape } from '../session/gradient.ts';
 import type { SessionContents } from '../session/session.ts';
+import { newSettings } from '../session/settings.ts';
 import { allocateVariables, stateBytes, type VariableSpec } from '../session/variable.ts';
 import { checkpointFormat, splitTensorName } from '../store/checkpoint-format.ts';
 import type { NewSession } from '../store/store.ts';
@@ -18,7 +19,7 @@ import type { SafetensorsFile } from '../tensor/safetensors.ts';
 import { elementCount, type Tensor } from '../tensor/tensor.ts';
 import { variableNamePattern } from './common.ts';
 import { drawSeed, variableDtype } from './new-session.ts';
-import { newSettings, settingsMembers } from './session.ts';
+import { settingsMembers } from './session.ts';
 import { validate } from './validate.ts';
 
 const FileOptions = Type.Object({

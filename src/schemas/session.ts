@@ -1,9 +1,6 @@
 /** Sessions on the wire: their settings, the document, the list, and the patch. Creating one is new-session.ts. */
 import { type Static, Type } from 'typebox';
-import { Problem } from '../errors.ts';
-import { metadataBytesMax, metadataDepthMax } from '../limits.ts';
 import { type SerializedOptimizer, serializeOptimizer } from '../optimizer/adamax-config.ts';
-import { defaultSettings, type SessionSettings, type SettingsPatch } from '../session/settings.ts';
 import { stateBytes } from '../session/variable.ts';
 import type { SessionView } from '../store/held-session.ts';
 import { elementCount } from '../tensor/tensor.ts';
@@ -158,31 +155,4 @@ export function encodeSession({ head, contents, createdAt, lastCheckpoint }: Ses
     created_at: createdAt,
     last_checkpoint: lastCheckpoint ?? null,
   };
-}
-
-export function newSettings(given: SettingsPatch): SessionSettings {
-  checkMetadata(given.metadata);
-  return {
-    ...defaultSettings,
-    checkpointing: { ...defaultSettings.checkpointing, ...given.checkpointing },
-    metadata: given.metadata ?? {},
-  };
-}
-
-/** Throws `invalid_argument` for more notes than a session takes, or for ones nested too deep. */
-export function checkMetadata(metadata: SettingsPatch['metadata']): void {
-  if (isDeeper(metadata, metadataDepthMax)) {
-    throw new Problem('invalid_argument', `metadata must be nested at most ${metadataDepthMax} deep. Received: more`);
-  }
-  const bytes = Buffer.byteLength(JSON.stringify(metadata ?? {}));
-  if (bytes <= metadataBytesMax) return;
-  throw new Problem(
-    'invalid_argument',
-    `metadata must have at most ${metadataBytesMax} bytes as JSON. Received: ${bytes}`,
-  );
-}
-
-function isDeeper(value: unknown, levels: number): boolean {
-  if (typeof value !== 'object' || value === null) return false;
-  return levels === 0 || Object.values(value).some((each) => isDeeper(each, levels - 1));
 }

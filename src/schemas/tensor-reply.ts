@@ -6,6 +6,7 @@ import { Type } from 'typebox';
 import { Problem } from '../errors.ts';
 import { convertValues, type Values } from '../kernel/blocks.ts';
 import type { Head, Outgoing, Receive } from '../session/session.ts';
+import { bodyPool } from '../tensor/buffer-pool.ts';
 import { bytesPerElement, type FloatDtype } from '../tensor/dtype.ts';
 import { layoutSafetensors, type TensorPlan } from '../tensor/safetensors.ts';
 import { byteLength, elementCount } from '../tensor/tensor.ts';
@@ -123,7 +124,7 @@ export class TensorReply {
       return [indices, { name: `${variable}:values`, ...values }];
     });
     const layout = layoutSafetensors(headMetadata(head), plans);
-    const file = Buffer.allocUnsafe(layout.totalBytes);
+    const file = bodyPool.take(layout.totalBytes);
     file.set(layout.header);
     const at = (name: string, bytes: number): Uint8Array => {
       const start = layout.offsets.get(name) as number;

@@ -1,5 +1,8 @@
 /** A session's settings besides its optimizer, their defaults, and how a merge patch changes them. */
 
+import { Problem } from '../errors.ts';
+import { metadataBytesMax, metadataDepthMax } from '../limits.ts';
+
 export interface Checkpointing {
   /** A checkpoint after so many steps since the last one; null: not by that measure. */
   readonly every_steps: number | null;
@@ -31,7 +34,18 @@ export const defaultSettings: SessionSettings = {
   metadata: {},
 };
 
+/** The settings of a new session: what is not given has its default. Throws `invalid_argument` for too much metadata. */
+export function newSettings(given: SettingsPatch): SessionSettings {
+  return {
+    ...defaultSettings,
+    checkpointing: { ...defaultSettings.checkpointing, ...given.checkpointing },
+    metadata: checkMetadata(given.metadata ?? {}),
+  };
+}
+
+/** Throws `invalid_argument` where the metadata would come to be too much. */
 export function mergeSettings(settings: SessionSettings, patch: SettingsPatch): SessionSettings {
+  checkDepth(patch.metadata);
   return {
     durability: settings.durability,
     checkpointing:
@@ -39,9 +53,28 @@ export function mergeSettings(settings: SessionSettings, patch: SettingsPatch): 
         ? defaultSettings.checkpointing
         : { ...settings.checkpointing, ...patch.checkpointing },
     aggregation: settings.aggregation,
-    metadata:
-      patch.metadata === null ? {} : (mergePatch(settings.metadata, patch.metadata ?? {}) as Record<string, unknown>),
+    metadata: patch.metadata === null ? {} : checkMetadata(mergePatch(settings.metadata, patch.metadata ?? {})),
   };
+}
+
+function checkMetadata(metadata: unknown): SessionSettings['metadata'] {
+  checkDepth(metadata);
+  const bytes = Buffer.byteLength(JSON.stringify(metadata));
+  if (bytes <= metadataBytesMax) return metadata as SessionSettings['metadata'];
+  throw new Problem(
+    'invalid_argument',
+    `metadata must have at most ${metadataBytesMax} bytes as JSON. Received: ${bytes}`,
+  );
+}
+
+function checkDepth(metadata: unknown): void {
+  if (!isDeeper(metadata, metadataDepthMax)) return;
+  throw new Problem('invalid_argument', `metadata must be nested at most ${metadataDepthMax} deep. Received: more`);
+}
+
+function isDeeper(value: unknown, levels: number): boolean {
+  if (typeof value !== 'object' || value === null) return false;
+  return levels === 0 || Object.values(value).some((each) => isDeeper(each, levels - 1));
 }
 
 /** RFC 7396: members of `patch` replace those of `target`, null removes one, objects merge. */

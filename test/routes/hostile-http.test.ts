@@ -67,6 +67,29 @@ describe('what is no HTTP is answered with a problem and the connection is close
   });
 });
 
+describe('dots in an address lead nowhere', () => {
+  // Written to the socket, as a client would resolve them itself.
+  const addresses = {
+    '/v1/sessions/..': 'invalid_parameter',
+    '/v1/sessions/.': 'invalid_parameter',
+    '/v1/sessions/%2e%2e': 'invalid_parameter',
+    '/v1/sessions/..%2f..%2fetc%2fpasswd': 'invalid_parameter',
+    '/v1/sessions/../sessions/honest': 'route_not_found',
+    '/v1/sessions/honest/checkpoints/..%2f..%2fsession.json': 'checkpoint_not_found',
+    '/v1/sessions/honest/checkpoints/..': 'checkpoint_not_found',
+    '/docs/static/../../package.json': 'route_not_found',
+    '/docs/static/..%2f..%2fpackage.json': 'route_not_found',
+  };
+  for (const [address, code] of Object.entries(addresses)) {
+    test(address, async () => {
+      const reply = await exchange(`GET ${address} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n`);
+      assert.match(reply, /^HTTP\/1\.1 40[034] /);
+      assert.equal(JSON.parse(reply.slice(reply.indexOf('\r\n\r\n') + 4)).code, code);
+      assert.deepEqual(await snapshot(api), honest);
+    });
+  }
+});
+
 describe('an upload that ends half way changes nothing', () => {
   const heads = {
     'of a length': `content-length: ${gradient.length}\r\n\r\n${gradient.slice(0, -1)}`,
