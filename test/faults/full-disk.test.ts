@@ -1,14 +1,14 @@
 /** A disk that is full, and one that takes no writes: file systems of their own, mounted for the test where root may. */
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { readdir, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, rm, rmdir, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { promisify } from 'node:util';
 import type { Problem } from '../../src/errors.ts';
 import { Store } from '../../src/store/store.ts';
 import { type Answer, type Api, startApi } from '../support/api.ts';
-import { temporaryFolder } from '../support/server-process.ts';
 import { advance, createOnPath, openStore } from '../support/stores.ts';
 import { heldState, pathAt, pathGradients, pathVariables } from '../support/training-path.ts';
 
@@ -17,14 +17,19 @@ const megabyte = 1024 * 1024;
 
 /** A file system of 8 MB in memory; none where that is not allowed. */
 async function mountSmallDisk(t: TestContext): Promise<string | undefined> {
-  const folder = await temporaryFolder(t);
+  const folder = await mkdtemp(join(tmpdir(), 'adamax-'));
   try {
     await run('mount', ['-t', 'tmpfs', '-o', 'size=8m', 'tmpfs', folder]);
   } catch (error) {
+    await rmdir(folder);
     t.diagnostic(`not tested, since nothing can be mounted here: ${(error as Error).message.trim()}`);
     return undefined;
   }
-  t.after(() => run('umount', [folder]));
+  // Lazily, since the hooks that close the server come after this one.
+  t.after(async () => {
+    await run('umount', ['--lazy', folder]);
+    await rmdir(folder);
+  });
   return folder;
 }
 

@@ -222,12 +222,12 @@ describe('by rule', { concurrency: true }, () => {
 });
 
 test('pushes go on while a checkpoint is written, and leave no trace in it', async () => {
-  const shape = [3000, 256];
+  const shape = [12_000, 64];
   const embedding = { e: { shape, initializer: { class_name: 'RandomNormal', config: { seed: 1 } } } };
-  const row = Array.from({ length: 256 }, (_, k) => Math.sin(k));
+  const row = Array.from({ length: 64 }, (_, k) => Math.sin(k));
   const pushRows = (name: string, k: number) => {
     // First, middle and last rows, and one that moves: blocks that are written early, late, and in between.
-    const indices = [0, 1500, 2999, (k * 97) % 3000];
+    const indices = [0, 6000, 11_999, (k * 389) % 12_000];
     return push(api, name, { e: { indices, values: indices.map(() => row) } });
   };
   await create(api, 'busy', embedding, { checkpointing: onDemand });

@@ -21,9 +21,8 @@ test('/healthz and /readyz say that all is well', async () => {
 });
 
 test('until the sessions are back the server is alive, not ready, and refuses with 503', async (t) => {
-  const { folder } = await startApi(t);
   const log = pino({ level: 'silent' });
-  const config = readConfig({ DATA_DIR: `${folder}/other` });
+  const config = readConfig({ DATA_DIR: `${api.folder}/unrecovered` });
   const store = await Store.open(config, log);
   const app = await build(config, store, log);
   t.after(async () => {
@@ -232,8 +231,7 @@ describe('what this version does not have is refused by name', () => {
 test('the log has one line for each request: who, what, how large, how long, with which result; no payload', async (t) => {
   const lines: string[] = [];
   const log = pino({ level: 'info' }, { write: (line) => lines.push(line) });
-  const { folder } = await startApi(t);
-  const store = await Store.open(readConfig({ DATA_DIR: `${folder}/other` }), log);
+  const store = await Store.open(readConfig({ DATA_DIR: `${api.folder}/logged` }), log);
   await store.recover();
   const app = await build(readConfig({}), store, log);
   t.after(async () => {
