@@ -1,11 +1,11 @@
 /** Damaged files: named in the log and on /readyz, set aside and never deleted; the newest good checkpoint is used. */
 import assert from 'node:assert/strict';
-import { appendFile, mkdir, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises';
+import { appendFile, cp, mkdir, readdir, readFile, rename, rm, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { startApi } from '../support/api.ts';
 import { temporaryFolder } from '../support/server-process.ts';
-import { advance, createOnPath, openStore } from '../support/stores.ts';
+import { advance, createOnPath, type OpenStore, openStore } from '../support/stores.ts';
 import { heldState, pathAt } from '../support/training-path.ts';
 
 const newest = 'ckpt-000003.safetensors';
@@ -127,34 +127,57 @@ describe('a session.json', () => {
   }
 });
 
+interface Ending {
+  readonly steps: number;
+  readonly crash?: boolean;
+  readonly damage?: 'checkpoint' | 'record';
+}
+
+/** Each is how one run of the server goes and ends. */
+const endings: readonly Ending[] = [
+  { steps: 0 },
+  { steps: 1 },
+  { steps: 1, crash: true },
+  { steps: 0, crash: true },
+  { steps: 0, crash: true, damage: 'checkpoint' },
+  { steps: 2, crash: true },
+  { steps: 0, damage: 'checkpoint' },
+  { steps: 1, damage: 'record' },
+  { steps: 0 },
+  { steps: 3, crash: true, damage: 'record' },
+  { steps: 1, damage: 'checkpoint' },
+];
+
 test('a revision that was given out once stands for one state, through crashes and damage in any order', async (t) => {
   const folder = await temporaryFolder(t);
   await prepare(t, folder);
+  const sessions = join(folder, 'sessions');
+  const own = join(sessions, 'hurt');
   const seen = new Map<number, string>();
-  const look = (store: Parameters<typeof createOnPath>[0]): number => {
+  const look = (store: OpenStore['store']): void => {
     const { revision, digest } = heldState(store.session('hurt'));
-    assert.equal(seen.get(revision) ?? digest, digest, `revision ${revision} stood for another state`);
+    assert.equal(digest, seen.get(revision) ?? digest, `revision ${revision} stood for another state`);
     assert.ok(revision >= Math.max(0, ...seen.keys()), `revision ${revision} goes back`);
     seen.set(revision, digest);
-    return revision;
   };
-  const record = join(folder, 'sessions/hurt/session.json');
-  for (const harm of ['nothing', 'crash', 'crash', 'damage', 'garbage', 'crash', 'nothing', 'damage']) {
+  for (const { steps, crash, damage } of endings) {
     const { store, close } = await openStore(t, folder);
     look(store);
-    if (harm !== 'nothing') await advance(store.session('hurt'), 1);
+    await advance(store.session('hurt'), steps);
     look(store);
-    const before = await readFile(record);
+    // A crash leaves what is there before the end.
+    await cp(sessions, `${sessions}-now`, { recursive: true });
     await close();
-    // After a crash the record is as it was before the close, and the checkpoint that the close wrote does not exist.
-    const last = (await readdir(join(folder, 'sessions/hurt')))
+    if (crash) {
+      await rm(sessions, { recursive: true });
+      await rename(`${sessions}-now`, sessions);
+    } else await rm(`${sessions}-now`, { recursive: true });
+    const last = (await readdir(own))
       .filter((file) => file.endsWith('.safetensors'))
       .sort()
       .at(-1);
-    if (harm === 'crash')
-      await Promise.all([writeFile(record, before), rm(join(folder, 'sessions/hurt', last as string))]);
-    if (harm === 'damage') await truncate(join(folder, 'sessions/hurt', last as string), 60);
-    if (harm === 'garbage') await writeFile(record, 'garbage');
+    if (damage === 'checkpoint') await truncate(join(own, last as string), 60);
+    if (damage === 'record') await writeFile(join(own, 'session.json'), 'garbage');
   }
   look((await openStore(t, folder)).store);
 });

@@ -113,7 +113,7 @@ describe('the sum of squares', () => {
           assert.ok(Math.abs(sumSquares - exact) <= count * 2 ** -53 * exact, `${sumSquares} is not about ${exact}`);
         },
       ),
-      { numRuns: 40 },
+      { numRuns: 20 },
     );
   });
 

@@ -104,7 +104,7 @@ describe('a snapshot read piece by piece', () => {
           assert.equal(Buffer.compare(got[part], moment[part]), 0, `part ${part} must be as it was`);
         }
       }),
-      { numRuns: 60 },
+      { numRuns: 30 },
     );
   });
 

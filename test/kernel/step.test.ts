@@ -236,7 +236,7 @@ describe('memory cut into many banks', () => {
           assertState(memory, states[index] as State);
         });
       }),
-      { numRuns: 60 },
+      { numRuns: 40 },
     );
   });
 

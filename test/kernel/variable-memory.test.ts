@@ -106,7 +106,7 @@ describe('whatever is written is what is read', () => {
           assertModel(memory, models[index] as Model);
         });
       }),
-      { numRuns: 100 },
+      { numRuns: 60 },
     );
   });
 
@@ -127,7 +127,7 @@ describe('whatever is written is what is read', () => {
           assertModel(memory, model);
         },
       ),
-      { numRuns: 15 },
+      { numRuns: 8 },
     );
   });
 });

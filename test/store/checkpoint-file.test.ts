@@ -118,7 +118,7 @@ describe('a session that is written and read again', () => {
           );
         },
       ),
-      { numRuns: 40 },
+      { numRuns: 25 },
     );
   });
 
@@ -250,7 +250,7 @@ describe('damage to a file is noticed', () => {
         changed[at] = (file[at] as number) ^ by;
         await assertRefused(changed, `byte ${at}`);
       }),
-      { numRuns: 300 },
+      { numRuns: 100 },
     );
   });
 
