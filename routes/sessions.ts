@@ -169,7 +169,9 @@ export async function sessionRoutes(instance: FastifyInstance): Promise<void> {
       },
     },
     async (request, reply) => {
-      await app.store.delete(request.params.session, request.query.keep_checkpoints, ifMatch(request));
+      const { session } = request.params;
+      await app.store.delete(session, request.query.keep_checkpoints, ifMatch(request));
+      app.metrics.forget(session);
       return reply.status(204).send(null);
     },
   );

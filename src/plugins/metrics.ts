@@ -11,6 +11,8 @@ export interface Metrics {
   readonly registry: Registry;
   /** One applied step: its session, and the rows (dense variables count none) and bytes of its gradients. */
   step(session: string, rows: number, bytes: number): void;
+  /** Drops the series of a session that is gone. */
+  forget(session: string): void;
   /** One checkpoint written. */
   checkpoint(durationSeconds: number): void;
 }
@@ -61,6 +63,9 @@ export const metrics = fp(async (app: FastifyInstance, { store }: { store: Store
       steps.inc({ session });
       rows.inc({ session }, rowCount);
       bytes.inc({ session }, byteCount);
+    },
+    forget(session) {
+      for (const counter of [steps, rows, bytes]) counter.remove({ session });
     },
     checkpoint,
   } satisfies Metrics);

@@ -3,7 +3,6 @@
 // Ba, "Adam", section 7.1). Pointers are byte addresses, counts and strides are elements. The caller owns every range.
 
 /** m += (g - m) * omb1;  v = max(beta_2 * v, |g|);  w -= alpha * (m / (v + eps)) over `n` contiguous elements. */
-// @ts-ignore: decorator
 @inline
 export function dense<T extends number>(
   w: usize, m: usize, v: usize, g: usize, n: i32, alpha: T, omb1: T, beta2: T, eps: T,
@@ -41,7 +40,6 @@ export function dense<T extends number>(
  * m = m * beta_1 + s * omb1;  v = max(v * beta_2, |s|);  w -= alpha * (m / (v + eps)) on `count` rows of `width` elements.
  * Row k of `sums` belongs to row `rows[k]` (i32) of the variable, whose rows lie `stride` elements apart.
  */
-// @ts-ignore: decorator
 @inline
 export function sparse<T extends number>(
   w: usize, m: usize, v: usize, rows: usize, sums: usize, count: i32, width: i32, stride: i32,
@@ -83,7 +81,6 @@ export function sparse<T extends number>(
 }
 
 /** The scalar twin of `pmax`: `a` where it is NaN, so that a NaN in `v` stays. */
-// @ts-ignore: decorator
 @inline
 function larger<T extends number>(a: T, b: T): T {
   return a < b ? b : a;

@@ -44,7 +44,6 @@ export function f64ToBf16(from: usize, to: usize, n: i32): void {
 }
 
 /** The half's fields moved into a float's places; the factor 2^112 mends the bias, and makes subnormals normal. */
-// @ts-ignore: decorator
 @inline
 function halfToFloat(half: u32): f32 {
   const magnitude = half & 0x7fff;
@@ -53,7 +52,6 @@ function halfToFloat(half: u32): f32 {
   return reinterpret<f32>(bits | ((half & 0x8000) << 16));
 }
 
-// @ts-ignore: decorator
 @inline
 function floatToHalf(bits: u32): u16 {
   const sign = (bits >> 16) & 0x8000;
@@ -66,7 +64,6 @@ function floatToHalf(bits: u32): u16 {
   return <u16>(sign | ((magnitude - 0x38000000 + 0xfff + ((magnitude >> 13) & 1)) >> 13));
 }
 
-// @ts-ignore: decorator
 @inline
 function floatToBrain(bits: u32): u16 {
   if ((bits & 0x7fffffff) > 0x7f800000) return <u16>((bits >> 16) | 0x40);
@@ -77,7 +74,6 @@ function floatToBrain(bits: u32): u16 {
  * The bits of `x` as float32, rounded to odd: an inexact result gets an odd last bit. Rounding that again to 11 or 8 bits
  * gives what one rounding of `x` would have given (Boldo & Melquiond, "When double rounding is odd", 2005).
  */
-// @ts-ignore: decorator
 @inline
 function toOdd(x: f64): u32 {
   const nearest = <f32>x;

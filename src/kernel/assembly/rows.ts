@@ -1,7 +1,6 @@
 // Rows in and out of scratch memory: summing repeated rows of a sparse gradient, and collecting rows for a reply.
 
 /** sums[slots[k]] += values[k] for k = 0..count-1, in that order; rows of `width` elements. The caller zeroes new sums. */
-// @ts-ignore: decorator
 @inline
 export function addRows<T extends number>(values: usize, slots: usize, count: i32, width: i32, sums: usize): void {
   const lanes = 16 / <i32>sizeof<T>();

@@ -1,7 +1,6 @@
 // One look over a gradient before a step (is it finite, how long is it) and its clipping.
 
 /** Whether none of `n` values is NaN or infinite: x - x is 0 for finite x and NaN for all others. */
-// @ts-ignore: decorator
 @inline
 export function allFinite<T extends number>(x: usize, n: i32): bool {
   const lanes = 16 / <i32>sizeof<T>();
@@ -25,7 +24,6 @@ export function allFinite<T extends number>(x: usize, n: i32): bool {
  * Sum of squares in float64 over `n` values. The order is fixed: element i goes to lane i mod 4, lanes are added pairwise.
  * Callers cut a tensor at fixed places only, so that the sum does not depend on threads or memory layout.
  */
-// @ts-ignore: decorator
 @inline
 export function sumSquares<T extends number>(x: usize, n: i32): f64 {
   let low = f64x2.splat(0);
@@ -55,7 +53,6 @@ export function sumSquares<T extends number>(x: usize, n: i32): f64 {
 }
 
 /** x = max(min(x, limit), -limit), in place. */
-// @ts-ignore: decorator
 @inline
 export function clipValue<T extends number>(x: usize, n: i32, limit: T): void {
   const end = x + <usize>n * sizeof<T>();
@@ -65,7 +62,6 @@ export function clipValue<T extends number>(x: usize, n: i32, limit: T): void {
 }
 
 /** x = x * factor, taken in float64 and rounded once, in place. */
-// @ts-ignore: decorator
 @inline
 export function scale<T extends number>(x: usize, n: i32, factor: f64): void {
   const end = x + <usize>n * sizeof<T>();
