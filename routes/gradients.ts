@@ -61,6 +61,8 @@ export async function gradientRoutes(instance: FastifyInstance): Promise<void> {
             'index_out_of_range',
             'gradient_not_finite',
             'overloaded',
+            'storage_failed',
+            'insufficient_storage',
           ),
         },
       },

