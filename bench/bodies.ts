@@ -1,14 +1,22 @@
-/** Gradients as safetensors bodies, for a variable `w`. */
+/** Gradients as bodies of requests: safetensors or, if dense, JSON. */
 import { layoutSafetensors, type TensorPlan } from '../src/tensor/safetensors.ts';
-import { gradientValue, mix, randomRows } from './numbers.ts';
+import { gradientValue, mix, randomRows, shortestDigits } from './numbers.ts';
 import type { Body } from './post.ts';
 
 /** A dense gradient of `count` F32 values. */
-export function denseBody(count: number): Body {
-  return fill([{ name: 'w', dtype: 'F32', shape: [count] }], []);
+export function denseBody(count: number, name = 'w'): Body {
+  return fill([{ name, dtype: 'F32', shape: [count] }], []);
 }
 
-/** A sparse gradient: distinct random rows (I64) out of `rows`, in random order, of `width` F32 values each. */
+/** The same gradient, for `w`, as JSON. */
+export function denseJsonBody(count: number): Body {
+  const values = Array.from({ length: count }, (_, k) => shortestDigits(gradientValue(k)));
+  const bytes = Buffer.from(`{"gradients":{"w":{"values":[${values.join()}]}}}`);
+  // A number and its comma take two bytes at least.
+  return { type: 'application/json', bytes, replyBytesMin: 2 * count };
+}
+
+/** A sparse gradient: distinct random rows (I64) out of `rows`, in random order, of `width` F32 values each; for `w`. */
 export function sparseBody(list: number, count: number, rows: number, width: number): Body {
   const indices = randomRows(list, count, rows).sort((a, b) => mix(a) - mix(b));
   const plans: TensorPlan[] = [
@@ -28,5 +36,5 @@ function fill(plans: readonly TensorPlan[], indices: readonly number[]): Body {
   });
   const values = header.length + indices.length * 8;
   for (let at = values; at < totalBytes; at += 4) bytes.writeFloatLE(gradientValue((at - values) / 4), at);
-  return { bytes, dataBytes: totalBytes - header.length };
+  return { type: 'application/vnd.safetensors', bytes, replyBytesMin: totalBytes - header.length };
 }

@@ -34,6 +34,14 @@ export class Children {
     return (await nextMessage(this.fork(script, ...args))) as number;
   }
 
+  /** Ends one, as an operator does, and waits until it is gone. */
+  async end(child: ChildProcess): Promise<void> {
+    if (!this.#running.has(child)) return;
+    const exit = once(child, 'exit');
+    child.kill('SIGTERM');
+    await exit;
+  }
+
   /** An empty folder within the run's own. */
   emptyFolder(name: string): string {
     const folder = join(this.folder, name);

@@ -26,10 +26,10 @@ async function* measure(children: Children): AsyncGenerator<Row> {
   const server = await startServer(children);
   for (const { floats, ...target } of cases) {
     const body = denseBody(floats);
-    const path = await server.createSession([floats]);
+    const session = await server.createSession({ w: [floats] });
     const echo = await children.forkServer('echo-server.ts', String(body.bytes.length));
     const pairs = await comparePairs(
-      new Poster(server.port, path, 1).inTurn([body]),
+      new Poster(server.port, `${session}/gradients`, 1).inTurn([body]),
       new Poster(echo, '/', 1).inTurn([body]),
     );
     const what = `dense push and reply, ${floats.toLocaleString('en-US')} floats`;

@@ -1,4 +1,4 @@
-/** A child: a Fastify route that takes a body as a buffer and returns as many bytes; no logger, no schema. */
+/** A child: Fastify routes that return what they take, as a buffer or parsed from JSON; no logger, no schema. */
 import type { AddressInfo } from 'node:net';
 import fastify from 'fastify';
 
@@ -6,7 +6,8 @@ const app = fastify();
 app.addContentTypeParser('application/vnd.safetensors', { parseAs: 'buffer' }, (_request, body, done) => {
   done(null, body);
 });
-app.post('/', (request, reply) => reply.type('application/vnd.safetensors').send(request.body));
+app.post('/safetensors', (request, reply) => reply.type('application/vnd.safetensors').send(request.body));
+app.post('/json', (request, reply) => reply.send(request.body));
 
 await app.listen({ host: '127.0.0.1', port: 0 });
 process.send?.((app.server.address() as AddressInfo).port);

@@ -4,7 +4,7 @@
  */
 import { CKernel, compile, compilerFlags } from './c-kernel.ts';
 import type { Children } from './children.ts';
-import { asRate, comparePairs, type Work } from './pairs.ts';
+import { asRate, comparePairs, timed, type Work } from './pairs.ts';
 import type { Benchmark, Row, Target } from './row.ts';
 import { denseSteps, type KernelSteps, sparseSteps } from './wasm-kernel.ts';
 
@@ -63,12 +63,4 @@ function copying(bytes: number): Work {
   const from = new Uint8Array(bytes).fill(1);
   const to = new Uint8Array(bytes).fill(2);
   return timed(() => to.set(from));
-}
-
-function timed(step: () => void): Work {
-  return async (times) => {
-    const start = performance.now();
-    for (let k = 0; k < times; k++) step();
-    return (performance.now() - start) / 1000;
-  };
 }

@@ -1,8 +1,8 @@
 /**
- * A child: posts a dense gradient over several connections at once, as often as it is told to, and answers with the
- * seconds that it took. It has a process of its own since it works as hard as the server does.
+ * A child: posts one body over several connections at once, as often as it is told to, and answers with the seconds that
+ * it took. It has a process of its own since it works as hard as the server does. Who gives the orders: flood.ts.
  */
-import { denseBody } from './bodies.ts';
+import { denseBody, denseJsonBody } from './bodies.ts';
 import { Poster } from './post.ts';
 
 export interface LoadOrder {
@@ -11,8 +11,9 @@ export interface LoadOrder {
   readonly times: number;
 }
 
-const [floats, connections] = process.argv.slice(2).map(Number) as [number, number];
-const body = denseBody(floats);
+const [format, ...numbers] = process.argv.slice(2);
+const [floats, connections] = numbers.map(Number) as [number, number];
+const body = format === 'json' ? denseJsonBody(floats) : denseBody(floats);
 const posters = new Map<string, Poster>();
 
 process.on('message', async ({ port, path, times }: LoadOrder) => {

@@ -13,6 +13,15 @@ export function gradientValue(index: number): number {
   return (mix(index) >>> 8) / 2 ** 24 - 0.5;
 }
 
+/** The fewest digits that are read as the same F32: what a client writes into JSON. */
+export function shortestDigits(float32: number): string {
+  for (let digits = 1; digits < 9; digits++) {
+    const text = String(Number(float32.toPrecision(digits)));
+    if (Math.fround(Number(text)) === float32) return text;
+  }
+  return String(Number(float32.toPrecision(9)));
+}
+
 /** List number `list` of `count` rows out of `rows`: distinct, ascending, one in each stretch of rows / count. */
 export function randomRows(list: number, count: number, rows: number): number[] {
   const stretch = rows / count;

@@ -6,11 +6,23 @@
 /** Does the work `times` times over and says how many seconds that took in all. */
 export type Work = (times: number) => Promise<number>;
 
-/** Seconds for doing the work once, of two samples that were taken one right after the other. */
-export interface Pair {
-  readonly measured: number;
-  readonly reference: number;
+/** As often as asked, one after the other, by this process's clock. */
+export function timed(task: () => unknown): Work {
+  return async (times) => {
+    const start = performance.now();
+    for (let k = 0; k < times; k++) await task();
+    return (performance.now() - start) / 1000;
+  };
 }
+
+/** Two samples that were taken one right after the other. */
+export interface Samples<T> {
+  readonly measured: T;
+  readonly reference: T;
+}
+
+/** Seconds for doing the work once. */
+export type Pair = Samples<number>;
 
 export interface Comparison {
   readonly unit: string;
@@ -51,6 +63,17 @@ async function takePair(measured: Work, reference: Work, times: number): Promise
   return { measured: (await measured(times)) / times, reference: (await reference(times)) / times };
 }
 
+/** So many pairs of samples that say themselves what they are; a first pair is the warm-up, and does not count. */
+export async function samplePairs<T>(
+  count: number,
+  measured: () => Promise<T>,
+  reference: () => Promise<T>,
+): Promise<Samples<T>[]> {
+  const pairs: Samples<T>[] = [];
+  while (pairs.length <= count) pairs.push({ measured: await measured(), reference: await reference() });
+  return pairs.slice(1);
+}
+
 /** The pairs as milliseconds for doing the work once. A ratio below 1: faster than the reference. */
 export function asMilliseconds(pairs: readonly Pair[]): Comparison {
   return compare(pairs, 'ms', (seconds) => seconds * 1000);
@@ -61,7 +84,13 @@ export function asRate(pairs: readonly Pair[], amount: number, unit: string): Co
   return compare(pairs, `${unit}/s`, (seconds) => amount / seconds);
 }
 
-function compare(pairs: readonly Pair[], unit: string, figure: (seconds: number) => number): Comparison {
+/** One measurement, beside a figure of the same unit. */
+export function asMeasured(measured: number, reference: number, unit: string): Comparison {
+  return compare([{ measured, reference }], unit, (value) => value);
+}
+
+/** What `figure` makes of each sample, in `unit`. */
+export function compare<T>(pairs: readonly Samples<T>[], unit: string, figure: (sample: T) => number): Comparison {
   const ratios = pairs.map(({ measured, reference }) => figure(measured) / figure(reference));
   return {
     unit,

@@ -13,13 +13,13 @@ export function line({ what, against, target, result }: Row): string {
   const claim = `${what}, against ${against}:`;
   if (typeof result === 'string') return `${claim} ${result}`;
   const { measured, reference, unit, pairs } = result;
-  const [ratio, spread, wanted] = ratioCells(result, target);
+  const [ratio, spread, wanted] = comparedCells(result, target);
   const figures = `${figure(measured)} to ${figure(reference)} ${unit}`;
-  return `${claim} ${ratio} (${spread}, ${pairs} pairs), ${figures}${target === undefined ? '' : `; ${wanted}`}`;
+  return `${claim} ${ratio}${pairs > 1 ? ` (${spread}, ${pairs} pairs)` : ''}, ${figures}${target === undefined ? '' : `; ${wanted}`}`;
 }
 
 export function resultsPage(command: string, date: Date, all: readonly Measured[]): string {
-  const general = `Measured and reference run in alternation, samples of at least ${sampleSeconds} s each, after a warm-up; as many pairs as fit into ${comparisonSeconds} s, ${pairsMin} to ${pairsMax}. The ratio is measured / reference, taken pair by pair: its median is quoted, its least and greatest are the spread. The other figures are medians.`;
+  const general = `Measured and reference run in alternation, after a warm-up: unless said otherwise samples of at least ${sampleSeconds} s each, and as many pairs as fit into ${comparisonSeconds} s, ${pairsMin} to ${pairsMax}. The ratio is measured / reference, taken pair by pair: its median is quoted, its least and greatest are the spread. The other figures are medians.`;
   const notes = [general, ...all.flatMap(({ benchmark }) => benchmark.notes)];
   return `# Benchmark results
 
@@ -41,7 +41,7 @@ ${notes.map((note) => `- ${note}`).join('\n')}
 
 function tableRow({ what, against, target, result }: Row): string {
   if (typeof result === 'string') return cells(what, against, bound(target), '–', '–', '–', '–', '–', result);
-  const [ratio, spread, wanted] = ratioCells(result, target);
+  const [ratio, spread, wanted] = comparedCells(result, target);
   const { measured, reference, unit, pairs } = result;
   return cells(what, against, wanted, ratio, spread, String(pairs), figure(measured), figure(reference), unit);
 }
@@ -50,18 +50,23 @@ function cells(...texts: readonly string[]): string {
   return `| ${texts.join(' | ')} |`;
 }
 
-function ratioCells({ ratio, spread: [min, max] }: Comparison, target: Target | undefined): [string, string, string] {
-  const verdict = target === undefined ? '' : meets(ratio, target) ? ': met' : ': missed';
-  return [ratio.toFixed(2), `${min.toFixed(2)}–${max.toFixed(2)}`, bound(target) + verdict];
+function comparedCells(result: Comparison, target: Target | undefined): [string, string, string] {
+  const verdict = target === undefined ? '' : meets(result, target) ? ': met' : ': missed';
+  const spread = result.spread.map((ratio) => ratio.toFixed(2)).join('–');
+  return [result.ratio.toFixed(2), result.pairs > 1 ? spread : '–', bound(target) + verdict];
 }
 
 function bound(target: Target | undefined): string {
   if (target === undefined) return '–';
-  return 'atLeast' in target ? `at least ${target.atLeast}` : `at most ${target.atMost}`;
+  if ('atLeast' in target) return `at least ${target.atLeast}`;
+  if ('atMostMore' in target) return `at most ${target.atMostMore} ${target.unit} more`;
+  return `at most ${target.atMost}${target.unit === undefined ? '' : ` ${target.unit}`}`;
 }
 
-function meets(ratio: number, target: Target): boolean {
-  return 'atLeast' in target ? ratio >= target.atLeast : ratio <= target.atMost;
+function meets({ ratio, measured, reference }: Comparison, target: Target): boolean {
+  if ('atLeast' in target) return ratio >= target.atLeast;
+  if ('atMostMore' in target) return measured - reference <= target.atMostMore;
+  return (target.unit === undefined ? ratio : measured) <= target.atMost;
 }
 
 /** Three significant digits; spread and machine allow no more. */

@@ -1,12 +1,19 @@
 /**
- * What a benchmark yields: rows, each one claim held against a reference that is measured in the same run. Everything is a
- * ratio, since absolute figures say more about the machine than about the code. How pairs become figures: pairs.ts.
+ * What a benchmark yields: rows, each one claim held against a reference that is measured in the same run. Nearly
+ * everything is a ratio, since absolute figures say more about the machine than about the code; where a promise is made in
+ * milliseconds or bytes, the figure itself is bounded. How pairs become figures: pairs.ts.
  */
 import type { Children } from './children.ts';
 import type { Comparison } from './pairs.ts';
 
-/** What the ratio measured / reference is meant to be. */
-export type Target = { readonly atLeast: number } | { readonly atMost: number };
+/**
+ * What the ratio measured / reference is meant to be or, with a unit, the measured figure itself or how far it exceeds the
+ * reference.
+ */
+export type Target =
+  | { readonly atLeast: number }
+  | { readonly atMost: number; readonly unit?: string }
+  | { readonly atMostMore: number; readonly unit: string };
 
 export interface Row {
   readonly what: string;

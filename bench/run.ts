@@ -1,19 +1,37 @@
 /**
  * `npm run bench`: runs every benchmark, prints each row as it comes, and writes RESULTS.md beside this file. With names
  * (`npm run bench -- kernel`) it runs those and prints only. A new benchmark is one file, and one line in the list below.
- * A run takes some minutes and up to 8 GB of memory, on a machine that has nothing else to do.
+ * A run takes about half an hour, on a machine that has nothing else to do; `large` alone wants 14 GB of memory and
+ * 11 GB of disk, and says so where they are not there.
  */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { besideLarge } from './beside.ts';
+import { checkpoint } from './checkpoint.ts';
 import { Children } from './children.ts';
 import { manyConnections } from './connections.ts';
 import { densePush } from './dense-push.ts';
+import { json } from './json.ts';
 import { kernel } from './kernel.ts';
+import { large } from './large.ts';
+import { memory } from './memory.ts';
 import { line, type Measured, resultsPage } from './report.ts';
 import type { Benchmark, Row } from './row.ts';
 import { sparsePush } from './sparse-push.ts';
+import { start } from './start.ts';
 
-const benchmarks: readonly Benchmark[] = [kernel, densePush, sparsePush, manyConnections];
+const benchmarks: readonly Benchmark[] = [
+  kernel,
+  densePush,
+  sparsePush,
+  manyConnections,
+  json,
+  besideLarge,
+  checkpoint,
+  memory,
+  start,
+  large,
+];
 
 function chosen(names: readonly string[]): readonly Benchmark[] {
   if (names.length === 0) return benchmarks;

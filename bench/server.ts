@@ -1,4 +1,5 @@
-/** The server under test, as built, in a process of its own on an empty data folder. */
+/** The server under test, as built, in a process of its own, and what the benchmarks ask of it besides pushes. */
+import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import { createServer } from 'node:net';
@@ -8,49 +9,80 @@ import type { Children } from './children.ts';
 
 const script = join(import.meta.dirname, '../dist/src/server.js');
 const startSeconds = 30;
+/** Between two looks at whether the server is ready: no start is measured more finely. */
+const lookMs = 5;
 
-export interface Server {
-  readonly port: number;
-  /** Creates a session with one F32 variable `w` and returns the path that takes its gradients. */
-  createSession(shape: readonly number[]): Promise<string>;
-}
-
-export async function startServer(children: Children): Promise<Server> {
+/** Starts it on a data folder, an empty one if none is given, and waits until it is ready. */
+export async function startServer(children: Children, folder = children.emptyFolder('data')): Promise<Server> {
   const port = await freePort();
-  const folder = children.emptyFolder('data');
   const environment = { HOST: '127.0.0.1', PORT: String(port), DATA_DIR: folder, LOG_LEVEL: 'warn' };
+  const started = performance.now();
   const child = children.spawn(process.execPath, [script], {
     cwd: folder,
     env: { ...process.env, ...environment },
     stdio: ['ignore', 'ignore', 'inherit'],
   });
-  const url = `http://127.0.0.1:${port}`;
-  const deadline = performance.now() + startSeconds * 1000;
-  while (!(await isReady(url))) {
+  const deadline = started + startSeconds * 1000;
+  while (!(await isReady(port))) {
     if (child.exitCode !== null) throw new Error(`the server must start. It exited with ${child.exitCode}`);
     if (performance.now() > deadline) throw new Error(`the server must be ready within ${startSeconds} s`);
-    await sleep(50);
+    await sleep(lookMs);
   }
-  return { port, createSession: (shape) => createSession(url, shape) };
+  return new Server(children, child, port, (performance.now() - started) / 1000);
 }
 
-/** No checkpoint but the one of the creation, so that pushes alone are measured. */
-async function createSession(url: string, shape: readonly number[]): Promise<string> {
-  const path = `/v1/sessions/of-${shape.join('-')}`;
-  const body = JSON.stringify({
-    variables: { w: { shape } },
-    durability: 'checkpoint',
-    checkpointing: { every_steps: null, every_seconds: null },
-  });
-  const headers = { 'content-type': 'application/json' };
-  const response = await fetch(url + path, { method: 'PUT', headers, body });
-  if (response.status !== 201) throw new Error(`a session must be created. Received: ${await response.text()}`);
-  return `${path}/gradients`;
+export class Server {
+  readonly port: number;
+  /** From the start of the process until it was ready. */
+  readonly startedInSeconds: number;
+  readonly #children: Children;
+  readonly #child: ChildProcess;
+  #sessions = 0;
+
+  constructor(children: Children, child: ChildProcess, port: number, startedInSeconds: number) {
+    this.#children = children;
+    this.#child = child;
+    this.port = port;
+    this.startedInSeconds = startedInSeconds;
+  }
+
+  get pid(): number {
+    if (this.#child.pid === undefined) throw new Error('the server must run');
+    return this.#child.pid;
+  }
+
+  /**
+   * A session with these F32 variables, all zeros, by their shapes; returns its path. No checkpoint but the one of the
+   * creation, so that pushes alone are measured.
+   */
+  async createSession(shapes: Record<string, readonly number[]>): Promise<string> {
+    const path = `/v1/sessions/session-${++this.#sessions}`;
+    await this.call('PUT', path, {
+      variables: Object.fromEntries(Object.entries(shapes).map(([name, shape]) => [name, { shape }])),
+      durability: 'checkpoint',
+      checkpointing: { every_steps: null, every_seconds: null, keep: 1 },
+    });
+    return path;
+  }
+
+  /** The text of the reply. Throws unless the request succeeds. */
+  async call(method: string, path: string, body?: object): Promise<string> {
+    const content = body && { headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) };
+    const response = await fetch(`http://127.0.0.1:${this.port}${path}`, { method, ...content });
+    const text = await response.text();
+    if (!response.ok) throw new Error(`${method} ${path} must succeed. Received: ${text}`);
+    return text;
+  }
+
+  /** Ends it as an operator does. */
+  stop(): Promise<void> {
+    return this.#children.end(this.#child);
+  }
 }
 
-async function isReady(url: string): Promise<boolean> {
+async function isReady(port: number): Promise<boolean> {
   try {
-    return (await fetch(`${url}/readyz`)).ok;
+    return (await fetch(`http://127.0.0.1:${port}/readyz`)).ok;
   } catch {
     return false;
   }

@@ -19,10 +19,10 @@ export const sparsePush: Benchmark = {
 async function* measure(children: Children): AsyncGenerator<Row> {
   const sent = Array.from({ length: bodies }, (_, list) => sparseBody(list, count, rows, width));
   const server = await startServer(children);
-  const path = await server.createSession([rows, width]);
+  const session = await server.createSession({ w: [rows, width] });
   const echo = await children.forkServer('echo-server.ts', String(Math.max(...sent.map(({ bytes }) => bytes.length))));
   const pairs = await comparePairs(
-    new Poster(server.port, path, 1).inTurn(sent),
+    new Poster(server.port, `${session}/gradients`, 1).inTurn(sent),
     new Poster(echo, '/', 1).inTurn(sent),
   );
   const what = `sparse push and reply, ${count.toLocaleString('en-US')} rows of ${width} into 1,000,000`;

@@ -1,5 +1,5 @@
 /** The kernel's own exports over a bank's memory, with the data and the order of steps that kernel.c has. */
-import { Bank, takenBytes } from '../src/kernel/bank.ts';
+import { allocateBank, type Bank, dataStart, takenBytes } from '../src/kernel/bank.ts';
 import { gradientValue, randomRows } from './numbers.ts';
 
 const { fround } = Math;
@@ -14,8 +14,8 @@ export interface KernelSteps {
 
 export function denseSteps(elements: number): KernelSteps {
   const bytes = elements * 4;
-  const bank = new Bank(4 * takenBytes(bytes));
-  const [w, m, v, g] = [bank.take(bytes), bank.take(bytes), bank.take(bytes), bank.take(bytes)];
+  const { bank, addresses } = layOut([bytes, bytes, bytes, bytes]);
+  const [w, m, v, g] = addresses as [number, number, number, number];
   touch(bank);
   fillGradient(bank, g, elements);
   return {
@@ -37,9 +37,8 @@ export function sparseSteps({ width, rows, count, lists }: SparseCase): KernelSt
   const bytes = rows * width * 4;
   const listsBytes = lists * count * 4;
   const sumsBytes = count * width * 4;
-  const bank = new Bank(3 * takenBytes(bytes) + takenBytes(listsBytes) + takenBytes(sumsBytes));
-  const [w, m, v] = [bank.take(bytes), bank.take(bytes), bank.take(bytes)];
-  const [listsAt, sums] = [bank.take(listsBytes), bank.take(sumsBytes)];
+  const { bank, addresses } = layOut([bytes, bytes, bytes, listsBytes, sumsBytes]);
+  const [w, m, v, listsAt, sums] = addresses as [number, number, number, number, number];
   touch(bank);
   const numbers = new Int32Array(bank.bytes.buffer, listsAt, lists * count);
   for (let list = 0; list < lists; list++) numbers.set(randomRows(list, count, rows), list * count);
@@ -53,6 +52,17 @@ export function sparseSteps({ width, rows, count, lists }: SparseCase): KernelSt
     },
     checksum: () => checksum(bank, w, rows * width),
   };
+}
+
+/** A bank with room for arrays of so many bytes, and where they begin. */
+function layOut(sizes: readonly number[]): { bank: Bank; addresses: number[] } {
+  let next = dataStart;
+  const addresses = sizes.map((bytes) => {
+    const address = next;
+    next += takenBytes(bytes);
+    return address;
+  });
+  return { bank: allocateBank(next - dataStart), addresses };
 }
 
 /** Makes the system provide every page now, as kernel.c does, and not within the first steps. */

@@ -2,13 +2,16 @@
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
 import type { FastifyInstance } from 'fastify';
 import { Type } from 'typebox';
-import { SafetensorsBody, sendPooled } from '../src/plugins/bodies.ts';
+import { lendMemory, SafetensorsBody, sendPooled, sendStreamed } from '../src/plugins/bodies.ts';
 import { entityTag, ifMatch, preferences, replyFormat } from '../src/plugins/headers.ts';
 import { ChangeHeaders, problems, query, ReplyDtype, SessionParams } from '../src/schemas/common.ts';
 import { tensorBody, tensorReply } from '../src/schemas/content.ts';
 import { decodeSlices, decodeSlicesFile, type GradientsBody } from '../src/schemas/slices.ts';
 import { TensorReply } from '../src/schemas/tensor-reply.ts';
 import type { Slices } from '../src/session/gradient.ts';
+
+/** From so many bytes of gradients on, the reply's beginning is sent while its end is worked out. */
+const streamedBytesMin = 4 * 1024 * 1024;
 
 export async function gradientRoutes(instance: FastifyInstance): Promise<void> {
   const app = instance.withTypeProvider<TypeBoxTypeProvider>();
@@ -61,6 +64,7 @@ export async function gradientRoutes(instance: FastifyInstance): Promise<void> {
             'index_out_of_range',
             'gradient_not_finite',
             'overloaded',
+            'insufficient_memory',
             'storage_failed',
             'insufficient_storage',
           ),
@@ -73,11 +77,16 @@ export async function gradientRoutes(instance: FastifyInstance): Promise<void> {
       const { minimal } = preferences(request);
       const format = replyFormat(request);
       const gradients = decode(request.body, session);
-      const tensors = new TensorReply(format, dtype);
-      const head = await app.store
+      const tensors = new TensorReply(format, dtype, (bytes) => lendMemory(reply, bytes));
+      const receive = minimal ? tensors.receiveNothing : tensors.receive;
+      const applied = app.store
         .session(session)
-        .applyGradients(gradients, base, ifMatch(request), minimal ? tensors.receiveNothing : tensors.receive);
+        .applyGradients(gradients, base, ifMatch(request), receive, tensors.progress);
       const { rows, bytes } = extent(gradients);
+      const streamed = bytes >= streamedBytesMin && format !== 'application/json' && !minimal;
+      if (request.body instanceof SafetensorsBody) request.body.useUntil(applied);
+      await (streamed ? Promise.race([applied, tensors.begun]) : applied);
+      const { head } = tensors;
       app.metrics.step(session, rows, bytes);
       request.logged = {
         variables: [...gradients.keys()].slice(0, 8),
@@ -85,7 +94,10 @@ export async function gradientRoutes(instance: FastifyInstance): Promise<void> {
         ...(worker === undefined ? {} : { worker }),
         ...(base === undefined ? {} : { staleness: head.iterations - 1 - base }),
       };
-      return sendPooled(reply.header('etag', entityTag(head.revision)).type(format), tensors.payload(true));
+      reply.header('etag', entityTag(head.revision)).type(format);
+      return streamed
+        ? sendStreamed(reply, tensors.stream(applied), applied)
+        : sendPooled(reply, tensors.payload(true));
     },
   );
 

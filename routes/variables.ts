@@ -4,7 +4,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { type Static, Type } from 'typebox';
 import { Problem } from '../src/errors.ts';
 import type { Part } from '../src/kernel/extent.ts';
-import { SafetensorsBody, sendPooled } from '../src/plugins/bodies.ts';
+import { lendMemory, SafetensorsBody, sendPooled } from '../src/plugins/bodies.ts';
 import { clientGone, entityTag, ifMatch, notModified, preferences, replyFormat } from '../src/plugins/headers.ts';
 import {
   ChangeHeaders,
@@ -22,7 +22,13 @@ import { type AssignmentsBody, decodeSlices, decodeSlicesFile, requireFinite } f
 import { headJson, TensorReply } from '../src/schemas/tensor-reply.ts';
 import type { Selection } from '../src/session/session.ts';
 
-const reads = problems('session_not_found', 'variable_not_found', 'not_acceptable', 'overloaded');
+const reads = problems(
+  'session_not_found',
+  'variable_not_found',
+  'not_acceptable',
+  'overloaded',
+  'insufficient_memory',
+);
 const readsRows = problems(
   'session_not_found',
   'variable_not_found',
@@ -30,6 +36,7 @@ const readsRows = problems(
   'index_out_of_range',
   'shape_mismatch',
   'overloaded',
+  'insufficient_memory',
 );
 const bodyProblems = [
   'malformed_body',
@@ -41,6 +48,7 @@ const bodyProblems = [
   'dtype_mismatch',
   'index_out_of_range',
   'overloaded',
+  'insufficient_memory',
 ] as const;
 const assigns = problems(
   ...bodyProblems,
@@ -218,7 +226,7 @@ export async function variableRoutes(instance: FastifyInstance): Promise<void> {
     }
     if (notModified(request, held.revision)) return reply.status(304).header('etag', entityTag(held.revision)).send();
     const format = replyFormat(request);
-    const tensors = new TensorReply(format, dtype);
+    const tensors = new TensorReply(format, dtype, (bytes) => lendMemory(reply, bytes));
     const head = await held.read(part, selection, tensors.receive);
     const names = selection?.map(({ variable }) => variable) ?? [...held.contents.variables.keys()];
     request.logged = { variables: names.slice(0, 8) };

@@ -28,12 +28,13 @@ if (!existsSync(target) || !readFileSync(target, 'utf8').includes(sourceHash)) {
     '--bindings',
     'none',
     '--importMemory',
+    '--sharedMemory',
     '--initialMemory',
     '1',
     '--maximumMemory',
     '65536',
     '--enable',
-    'simd,bulk-memory',
+    'simd,threads,bulk-memory',
   ]);
   if (error) {
     process.stderr.write(`${stderr.toString()}\n`);

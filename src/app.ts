@@ -38,8 +38,9 @@ export async function build(config: Config, store: Store, logger: FastifyBaseLog
   await app.register(shutdown, { patienceMs: config.shutdownTimeoutMs / 2 });
   await app.register(notBuilt);
   // The plugin counts application/octet-stream among what shrinks, and lets nobody but the request speak against it.
-  app.addHook('onSend', async (request, reply) => {
+  app.addHook('onSend', (request, reply, _payload, done) => {
     if (reply.getHeader('content-type') === 'application/octet-stream') request.raw.headers['x-no-compression'] = '';
+    done();
   });
   await app.register(compress, compression);
   await app.register(bodies, { bodyBytesMax: config.bodyBytesMax });

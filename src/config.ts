@@ -1,9 +1,9 @@
 /** The environment (and a `.env` file) as a frozen Config; nothing else reads it. `.env.example` documents each variable. */
-import { totalmem } from 'node:os';
+import { availableParallelism, totalmem } from 'node:os';
 import type { Ajv, ErrorObject } from 'ajv';
 import { envSchema } from 'env-schema';
 import { type Static, Type } from 'typebox';
-import { bodyBytesMaxDefault } from './limits.ts';
+import { bodyBytesMaxDefault, threadsMax } from './limits.ts';
 
 const levels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'];
 /** The longest that a timer runs. */
@@ -17,6 +17,7 @@ const Environment = Type.Object({
   LOG_LEVEL: Type.Enum(levels, { default: 'info', description: `one of ${levels.join(', ')}` }),
   BODY_BYTES_MAX: integer(1024, bodyBytesMaxDefault, { default: bodyBytesMaxDefault }),
   MEMORY_BYTES_MAX: Type.Optional(integer(1, Number.MAX_SAFE_INTEGER)),
+  THREADS: Type.Optional(integer(0, threadsMax)),
   SHUTDOWN_TIMEOUT_MS: integer(1, millisecondsMax, { default: 30_000 }),
   AUTH_FILE: Type.Optional(Type.Never({ description: 'unset, since this version of the server checks no tokens' })),
 });
@@ -34,6 +35,8 @@ export interface Config {
   readonly bodyBytesMax: number;
   /** Memory for the variables and slots of all sessions, bytes. */
   readonly memoryBytesMax: number;
+  /** That share large steps, besides the one that talks to the network. */
+  readonly threads: number;
   /** How long a shutdown may wait for requests and checkpoints. */
   readonly shutdownTimeoutMs: number;
 }
@@ -48,6 +51,7 @@ export function readConfig(environment: NodeJS.ProcessEnv = process.env): Config
     logLevel: values.LOG_LEVEL,
     bodyBytesMax: values.BODY_BYTES_MAX,
     memoryBytesMax: values.MEMORY_BYTES_MAX ?? Math.floor(0.8 * machineMemory()),
+    threads: values.THREADS ?? Math.min(availableParallelism(), threadsMax),
     shutdownTimeoutMs: values.SHUTDOWN_TIMEOUT_MS,
   });
 }

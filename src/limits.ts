@@ -11,6 +11,12 @@ export const jsonBodyBytesMax = 16 * MiB;
 export const pooledBytesMin = MiB;
 /** All such buffers together: the body and the reply of a push of 25 M float32 parameters, and as much again in reserve. */
 export const pooledBytesMax = 512 * MiB;
+/** A body or reply from this size on is counted among the memory in use; all smaller ones together are little. */
+export const lentBytesMin = 64 * KiB;
+/** A buffer that nobody needed for so long, or twice as long, is let go. */
+export const pooledIdleMs = 60_000;
+/** Threads that share large steps: memory is the limit long before that many. */
+export const threadsMax = 16;
 /** A safetensors header; the format's own libraries refuse longer ones. */
 export const safetensorsHeaderBytesMax = 100_000_000;
 /** Dimensions of a tensor: NumPy's and TensorFlow's own bounds lie between 32 and 255. */

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { type AddressInfo, createServer } from 'node:net';
-import { totalmem } from 'node:os';
+import { availableParallelism, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { parseEnv } from 'node:util';
@@ -23,6 +23,7 @@ test('with nothing set, every variable has the default that .env.example documen
     dataDir: './data',
     logLevel: 'info',
     bodyBytesMax: 4 * 1024 ** 3,
+    threads: Math.min(availableParallelism(), 16),
     shutdownTimeoutMs: 30_000,
   });
   assert.ok(memoryBytesMax > 0 && memoryBytesMax <= 0.8 * totalmem());
@@ -39,6 +40,8 @@ const accepted: [string, string, keyof Config, unknown][] = [
   ),
   ['BODY_BYTES_MAX', '1024', 'bodyBytesMax', 1024],
   ['MEMORY_BYTES_MAX', '1000000', 'memoryBytesMax', 1_000_000],
+  ['THREADS', '0', 'threads', 0],
+  ['THREADS', '16', 'threads', 16],
   ['SHUTDOWN_TIMEOUT_MS', '2147483647', 'shutdownTimeoutMs', 2 ** 31 - 1],
 ];
 for (const [name, value, member, expected] of accepted) {
@@ -52,6 +55,8 @@ for (const [name, value, member, expected] of accepted) {
 /** An empty HOST would listen on every interface; a timer longer than 2^31 - 1 ms would end at once. */
 const refused: [string, string, RegExp][] = [
   ['HOST', '', /an address or host name/],
+  ['THREADS', '17', /an integer from 0 to 16/],
+  ['THREADS', '-1', /an integer from 0 to 16/],
   ['PORT', 'http', /an integer from 0 to 65535/],
   ['PORT', '', /an integer from 0 to 65535/],
   ['PORT', '-1', /an integer from 0 to 65535/],
@@ -99,7 +104,7 @@ test('only the environment that is given is read', () => {
 describe('a data folder that cannot be used is refused, by its name and the reason', () => {
   const silent = { info: () => undefined, warn: () => undefined, error: () => undefined };
   const refuses = (dataDir: string, reason: RegExp) =>
-    assert.rejects(Store.open({ dataDir, memoryBytesMax }, silent), ({ message }: Error) => {
+    assert.rejects(Store.open({ dataDir, memoryBytesMax, threads: 0 }, silent), ({ message }: Error) => {
       assert.match(message, /^DATA_DIR must be a folder /);
       assert.ok(message.includes(`Received: ${dataDir} (`), message);
       assert.match(message, reason);

@@ -1,9 +1,10 @@
 /**
- * A bank is one WASM memory with the kernel over it: a scratch area, then whatever was taken from it. It has its final
- * size from the start, so views of it never go stale, and it is freed as a whole when nothing refers to it any more. It is
- * not shared memory, which V8 does not count and so would leave lying long after a session is deleted.
+ * A bank is one WASM memory with the kernel over it: scratch areas, one for each thread, then the data. The memory has its
+ * final size from the start, so views of it never go stale, and all threads share it; each has a `Bank` of its own over it.
  */
+import { threadsMax } from '../limits.ts';
 import { bytesPerElement, type FloatDtype, type VariableDtype } from '../tensor/dtype.ts';
+import { made } from '../tensor/reclaim.ts';
 import { conversion, instantiate, type KernelExports, type Loops, loopsFor } from './kernel.ts';
 
 /** Elements worked on at a time: gradient, w, m and v of one block stay in a core's L2 cache. */
@@ -12,15 +13,36 @@ export const blockElements = 16_384;
 const pageBytes = 65_536;
 const alignment = 64;
 const blockBytes = blockElements * 8;
-const scratchBytes = 3 * blockBytes + 2 * blockElements * 4 + alignment;
+/** Three blocks, row numbers and slots; see below. */
+const scratchBytes = 3 * blockBytes + 2 * blockElements * 4;
+/** Byte 0 stays free; the main thread and each of the others have scratch; then comes what the bank is for. */
+export const dataStart = alignment + (threadsMax + 1) * scratchBytes;
 
-/** What one bank can hold besides its scratch area: a WASM memory ends at 4 GiB. */
-export const bankBytesMax = 65_536 * pageBytes - scratchBytes - pageBytes;
+/** What one bank can hold: a WASM memory ends at 4 GiB. */
+export const bankBytesMax = 65_536 * pageBytes - dataStart - pageBytes;
 
-export class Bank {
-  readonly bytes: Uint8Array;
+/** Memory that has been made a bank of; the same in every thread. */
+export interface BankMemory {
+  readonly id: number;
+  readonly memory: WebAssembly.Memory;
+}
+
+let banks = 0;
+
+/** Zeroed memory for `dataBytes` bytes from `dataStart` on. At most `bankBytesMax`. */
+export function allocateBank(dataBytes: number): Bank {
+  const pages = Math.ceil((dataStart + dataBytes) / pageBytes);
+  made(pages * pageBytes - dataStart);
+  const size = { initial: pages, maximum: pages, shared: true };
+  return new Bank({ id: ++banks, memory: new WebAssembly.Memory(size) }, 0);
+}
+
+export class Bank implements BankMemory {
+  readonly id: number;
+  readonly memory: WebAssembly.Memory;
+  readonly bytes: Buffer;
   readonly kernel: KernelExports;
-  /** Byte addresses of scratch for one block each: as it travels, converted, and summed by row. */
+  /** Byte addresses of this thread's scratch for one block each: as it travels, converted, and summed by row. */
   readonly wire: number;
   readonly values: number;
   readonly sums: number;
@@ -31,31 +53,22 @@ export class Bank {
   readonly slots: Int32Array;
   readonly f32: Loops;
   readonly f64: Loops;
-  #next = alignment;
 
-  /** `dataBytes`: the sum of all that will be taken, each rounded up by `takenBytes`. At most `bankBytesMax`. */
-  constructor(dataBytes: number) {
-    const pages = Math.ceil((scratchBytes + dataBytes) / pageBytes) + 1;
-    const memory = new WebAssembly.Memory({ initial: pages, maximum: pages });
-    this.bytes = new Uint8Array(memory.buffer);
+  /** `thread`: 0 for the main one, up to `threadsMax`. */
+  constructor({ id, memory }: BankMemory, thread: number) {
+    this.id = id;
+    this.memory = memory;
+    this.bytes = Buffer.from(memory.buffer);
     this.kernel = instantiate(memory);
     this.f32 = loopsFor(this.kernel, 'F32');
     this.f64 = loopsFor(this.kernel, 'F64');
-    this.wire = this.take(blockBytes);
-    this.values = this.take(blockBytes);
-    this.sums = this.take(blockBytes);
-    this.rowsAt = this.take(blockElements * 4);
-    this.slotsAt = this.take(blockElements * 4);
+    this.wire = alignment + thread * scratchBytes;
+    this.values = this.wire + blockBytes;
+    this.sums = this.values + blockBytes;
+    this.rowsAt = this.sums + blockBytes;
+    this.slotsAt = this.rowsAt + blockElements * 4;
     this.rows = new Int32Array(memory.buffer, this.rowsAt, blockElements);
     this.slots = new Int32Array(memory.buffer, this.slotsAt, blockElements);
-  }
-
-  /** The address of `bytes` zeroed bytes, aligned to a cache line. */
-  take(bytes: number): number {
-    const address = this.#next;
-    this.#next += takenBytes(bytes);
-    if (this.#next > this.bytes.length) throw new Error('the bank is full');
-    return address;
   }
 
   loops(dtype: VariableDtype): Loops {
@@ -64,12 +77,12 @@ export class Bank {
 
   /** Converts `n` elements; a plain copy where both dtypes are the same. */
   convert(from: number, fromDtype: FloatDtype, to: number, toDtype: FloatDtype, n: number): void {
-    if (fromDtype === toDtype) this.bytes.copyWithin(to, from, from + n * bytesPerElement[toDtype]);
+    if (fromDtype === toDtype) this.kernel.copy(to, from, n * bytesPerElement[toDtype]);
     else conversion(this.kernel, fromDtype, toDtype)(from, to, n);
   }
 }
 
-/** How much of a bank `take(bytes)` uses up. */
+/** How much of a bank `bytes` bytes use up, so that what follows begins at a cache line. */
 export function takenBytes(bytes: number): number {
   return Math.ceil(bytes / alignment) * alignment;
 }

@@ -2,8 +2,9 @@
  * Bytes from outside into a bank's scratch and back, a block at a time: the one place where values are converted between
  * the dtype that they travel as and the variable's, and where a gradient is clipped.
  */
+import { copyBytes } from '../tensor/buffer-pool.ts';
 import { bytesPerElement, type FloatDtype, isVariableDtype, type VariableDtype } from '../tensor/dtype.ts';
-import { Bank, blockElements } from './bank.ts';
+import { allocateBank, type Bank, blockElements } from './bank.ts';
 
 /** Values as they travel: row-major elements of `dtype` at any alignment. */
 export interface Values {
@@ -26,20 +27,23 @@ export interface Scan {
   readonly sumSquares: number;
 }
 
-/** Loads elements `first` to `first + n` into `bank.values` as `dtype`, clipped. At most one block. */
-export function loadBlock(bank: Bank, from: Values, first: number, n: number, dtype: VariableDtype, clip: Clip): void {
+/** Loads elements `first` to `first + n` as `dtype`, clipped, to `to`: the bank's `values` or `sums`. At most one block. */
+export function loadBlock(
+  bank: Bank,
+  from: Values,
+  first: number,
+  n: number,
+  dtype: VariableDtype,
+  clip: Clip,
+  to: number = bank.values,
+): void {
   const size = bytesPerElement[from.dtype];
-  const target = from.dtype === dtype ? bank.values : bank.wire;
-  bank.bytes.set(from.bytes.subarray(first * size, (first + n) * size), target);
-  finishBlock(bank, from.dtype, n, dtype, clip);
-}
-
-/** Converts (unless it is in place already) and clips what stands in scratch. */
-export function finishBlock(bank: Bank, from: FloatDtype, n: number, dtype: VariableDtype, clip: Clip): void {
-  if (from !== dtype) bank.convert(bank.wire, from, bank.values, dtype, n);
+  const target = from.dtype === dtype ? to : bank.wire;
+  copyBytes(from.bytes.subarray(first * size, (first + n) * size), bank.bytes, target);
+  if (target !== to) bank.convert(target, from.dtype, to, dtype, n);
   const loops = bank.loops(dtype);
-  if (clip.limit !== null) loops.clipValue(bank.values, n, clip.limit);
-  if (clip.factor !== 1) loops.scale(bank.values, n, clip.factor);
+  if (clip.limit !== null) loops.clipValue(to, n, clip.limit);
+  if (clip.factor !== 1) loops.scale(to, n, clip.factor);
 }
 
 /** Stores `n` elements of `dtype` at `address` into `to` from its element `first` on. At most one block. */
@@ -57,33 +61,53 @@ export function storeBlock(
     source = bank.wire;
     bank.convert(address, dtype, source, to.dtype, n);
   }
-  to.bytes.set(bank.bytes.subarray(source, source + n * size), first * size);
+  copyBytes(bank.bytes.subarray(source, source + n * size), to.bytes, first * size);
 }
 
 let scratch: Bank | undefined;
 
-/** A bank with nothing but scratch, for work that concerns no session. */
+/** This thread's bank with nothing but scratch, for work that concerns no session. */
 export function scratchBank(): Bank {
-  scratch ??= new Bank(0);
+  scratch ??= allocateBank(0);
   return scratch;
 }
 
 /**
- * Looks over `count` values once. The sum of squares is taken block by block from the tensor's start and the blocks are
- * added in order, so it depends on nothing but the values.
+ * Looks over blocks `first` to `last` (exclusive) of `count` values, counted from the tensor's start, and puts into `sums`
+ * each one's sum of squares, as a float64, or NaN where a value is not finite in `dtype`.
  */
-export function scanValues(values: Values, count: number, dtype: VariableDtype, limit: number | null): Scan {
+export function scanBlocks(
+  values: Values,
+  count: number,
+  dtype: VariableDtype,
+  limit: number | null,
+  sums: Float64Array,
+  first: number,
+  last: number,
+): void {
   const bank = scratchBank();
   const loops = bank.loops(dtype);
-  let sumSquares = 0;
-  for (let first = 0; first < count; first += blockElements) {
-    const n = Math.min(blockElements, count - first);
-    loadBlock(bank, values, first, n, dtype, noClip);
-    if (!loops.allFinite(bank.values, n)) return { dtype, finite: false, sumSquares: Number.NaN };
-    if (limit !== null) loops.clipValue(bank.values, n, limit);
-    sumSquares += loops.sumSquares(bank.values, n);
+  for (let block = first; block < last; block++) {
+    const n = Math.min(blockElements, count - block * blockElements);
+    loadBlock(bank, values, block * blockElements, n, dtype, noClip);
+    const finite = loops.allFinite(bank.values, n);
+    if (finite && limit !== null) loops.clipValue(bank.values, n, limit);
+    sums[block] = finite ? loops.sumSquares(bank.values, n) : Number.NaN;
   }
-  return { dtype, finite: true, sumSquares };
+}
+
+/** Adds up what `scanBlocks` has found, in the blocks' order, so that the sum depends on nothing but the values. */
+export function scanOf(sums: Float64Array, dtype: VariableDtype): Scan {
+  let sumSquares = 0;
+  for (const sum of sums) sumSquares += sum;
+  return { dtype, finite: !Number.isNaN(sumSquares), sumSquares };
+}
+
+/** Looks over `count` values at once. */
+export function scanValues(values: Values, count: number, dtype: VariableDtype, limit: number | null): Scan {
+  const sums = new Float64Array(Math.ceil(count / blockElements));
+  scanBlocks(values, count, dtype, limit, sums, 0, sums.length);
+  return scanOf(sums, dtype);
 }
 
 /** `count` values as another dtype, rounded once. One of the two dtypes is F32 or F64. */

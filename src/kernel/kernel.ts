@@ -22,6 +22,7 @@ export interface KernelExports {
   clipValueF64: (x: number, n: number, limit: number) => void;
   scaleF32: (x: number, n: number, factor: number) => void;
   scaleF64: (x: number, n: number, factor: number) => void;
+  copy: (to: number, from: number, bytes: number) => void;
   gatherRows: MoveRows;
   scatterRows: MoveRows;
   f16ToF32: Convert;

@@ -1,10 +1,12 @@
 /**
  * One Adamax step over a variable's memory, a block at a time: gradient in, m, v and w, updated values out while they are
- * in the cache. The bits do not depend on how the memory is cut, since every element (or row) is worked out on its own.
+ * in the cache. A step can be taken block by block, in any order and by several threads: the bits are the same, since
+ * every element (or row) is worked out on its own.
  */
 import { bytesPerElement } from '../tensor/dtype.ts';
-import { type Clip, finishBlock, loadBlock, storeBlock, type Values } from './blocks.ts';
-import type { RowBatch, VariableMemory } from './variable-memory.ts';
+import { type Bank, blockElements } from './bank.ts';
+import { type Clip, loadBlock, storeBlock, type Values } from './blocks.ts';
+import type { Segment, VariableMemory } from './variable-memory.ts';
 
 /** The step's scalars, rounded to the variable's dtype. */
 export interface StepScalars {
@@ -15,98 +17,145 @@ export interface StepScalars {
   readonly eps: number;
 }
 
-/** The rows of a sparse gradient in ascending order; row `rows[k]` sums values `order[starts[k]]` to `order[starts[k+1]-1]`. */
-export interface RowGroups {
+/** Which rows the slices of a sparse gradient are for, each row once. */
+export interface SliceRows {
+  /** Of each slice: the row that it is for, if it is the first one for that row; else -1. */
   readonly rows: Float64Array;
-  readonly starts: Uint32Array;
-  readonly order: Uint32Array;
+  /** The later ones: slice `later[k]` is for the row of slice `firsts[k]`. By `firsts`, then by `later`, both ascending. */
+  readonly firsts: Uint32Array;
+  readonly later: Uint32Array;
 }
 
-/** Updates all elements by a gradient of as many values; `updated`, if given, receives them all. */
-export function stepDense(
-  memory: VariableMemory,
-  gradient: Values,
-  clip: Clip,
-  scalars: StepScalars,
-  updated: Values | undefined,
-): void {
+/** A step that a dense gradient takes; `updated`, if given, receives the new values. */
+export interface DenseStep<M = VariableMemory> {
+  readonly memory: M;
+  readonly gradient: Values;
+  readonly clip: Clip;
+  readonly scalars: StepScalars;
+  readonly updated: Values | undefined;
+}
+
+/** A step that a sparse gradient takes on the rows that it names. */
+export interface SparseStep<M = VariableMemory> {
+  readonly memory: M;
+  readonly gradient: Values;
+  readonly slices: SliceRows;
+  readonly clip: Clip;
+  readonly scalars: StepScalars;
+}
+
+/** Updates `count` elements from element `from` on. */
+export function stepDense(step: DenseStep, from: number, count: number): void {
+  const { memory, gradient, clip, scalars, updated } = step;
   const { alpha, omb1, beta2, eps } = scalars;
   const size = bytesPerElement[memory.dtype];
-  for (const { segment, at, n, offset } of memory.blocks(0, memory.rows * memory.width)) {
-    const { bank } = segment;
+  for (const { segment, at, n, offset } of memory.blocks(from, count)) {
+    const { bank, w, m, v } = segment;
     const bytes = offset * size;
-    memory.willChange(at, n);
-    loadBlock(bank, gradient, at, n, memory.dtype, clip);
-    bank
-      .loops(memory.dtype)
-      .dense(segment.w + bytes, segment.m + bytes, segment.v + bytes, bank.values, n, alpha, omb1, beta2, eps);
-    if (updated !== undefined) storeBlock(bank, segment.w + bytes, memory.dtype, n, updated, at);
+    loadBlock(bank, gradient, from + at, n, memory.dtype, clip);
+    bank.loops(memory.dtype).dense(w + bytes, m + bytes, v + bytes, bank.values, n, alpha, omb1, beta2, eps);
+    if (updated !== undefined) storeBlock(bank, w + bytes, memory.dtype, n, updated, from + at);
   }
 }
 
-/** Updates the grouped rows only; `updated`, if given, receives them in the groups' order. */
-export function stepSparse(
-  memory: VariableMemory,
-  gradient: Values,
-  groups: RowGroups,
-  clip: Clip,
-  scalars: StepScalars,
-  updated: Values | undefined,
+/** How many slices make a block. */
+export function slicesPerBlock(width: number): number {
+  return Math.max(1, Math.floor(blockElements / Math.max(1, width)));
+}
+
+/** Updates the rows whose first slices are `from` to `from + count`, at most one block. */
+export function stepSparse(step: SparseStep, from: number, count: number): void {
+  const { memory, slices } = step;
+  if (memory.width === 0) return;
+  if (memory.hasShortRows) {
+    for (const segment of memory.segments) stepRows(step, segment, from, count, 0, memory.width);
+    return;
+  }
+  for (let slice = from; slice < from + count; slice++) {
+    const row = slices.rows[slice] as number;
+    if (row < 0) continue;
+    for (const { segment, at, n } of memory.blocks(row * memory.width, memory.width)) {
+      stepRows(step, segment, slice, 1, at, n);
+    }
+  }
+}
+
+/** Updates `columns` elements from element `column` on of those rows of the slices' that lie in the segment. */
+function stepRows(
+  step: SparseStep,
+  segment: Segment,
+  from: number,
+  count: number,
+  column: number,
+  columns: number,
 ): void {
+  const { memory, gradient, slices, clip, scalars } = step;
   const { alpha, beta1, omb1, beta2, eps } = scalars;
-  for (const batch of memory.rowBatches(groups.rows)) {
-    const { segment, count, column, columns } = batch;
-    const { bank } = segment;
-    sumRows(memory, gradient, groups, batch, clip);
-    memory.willChangeRows(batch, groups.rows);
-    memory.selectRows(batch, groups.rows);
-    const [w, m, v] = [
+  const { bank } = segment;
+  const { dtype, width } = memory;
+  if (!selectRows(bank, segment, slices.rows, from, count)) return;
+  loadBlock(bank, gradient, from * width + column, count * columns, dtype, clip);
+  addLaterSlices(step, bank, from, count, column, columns);
+  bank
+    .loops(dtype)
+    .sparse(
       memory.rowAddress(segment, 'w', column),
       memory.rowAddress(segment, 'm', column),
       memory.rowAddress(segment, 'v', column),
-    ];
-    const loops = bank.loops(memory.dtype);
-    loops.sparse(w, m, v, bank.rowsAt, bank.sums, count, columns, segment.columns, alpha, beta1, omb1, beta2, eps);
-    if (updated !== undefined) memory.storeRows('w', batch, updated);
+      bank.rowsAt,
+      bank.values,
+      count,
+      columns,
+      segment.columns,
+      alpha,
+      beta1,
+      omb1,
+      beta2,
+      eps,
+    );
+}
+
+/** Puts the slices' rows into scratch, counted from the segment's first, and -1 for those elsewhere. Whether any is here. */
+function selectRows(bank: Bank, segment: Segment, rows: Float64Array, from: number, count: number): boolean {
+  const { firstRow } = segment;
+  let any = false;
+  for (let k = 0; k < count; k++) {
+    const row = (rows[from + k] as number) - firstRow;
+    const here = row >= 0 && row < segment.rows;
+    bank.rows[k] = here ? row : -1;
+    any ||= here;
+  }
+  return any;
+}
+
+/** Adds to the slices in scratch, from `from` on, the later ones of the same rows, one by one in the order given. */
+function addLaterSlices(
+  step: SparseStep,
+  bank: Bank,
+  from: number,
+  count: number,
+  column: number,
+  columns: number,
+): void {
+  const { memory, gradient, slices, clip } = step;
+  const { firsts, later } = slices;
+  const end = lowerBound(firsts, from + count);
+  for (let k = lowerBound(firsts, from); k < end; k++) {
+    bank.slots[0] = (firsts[k] as number) - from;
+    const element = (later[k] as number) * memory.width + column;
+    loadBlock(bank, gradient, element, columns, memory.dtype, clip, bank.sums);
+    bank.loops(memory.dtype).addRows(bank.sums, bank.slotsAt, 1, columns, bank.values);
   }
 }
 
-/** Sums the values of a batch's rows into `bank.sums`, each from +0 on and in the order given. */
-function sumRows(memory: VariableMemory, gradient: Values, groups: RowGroups, batch: RowBatch, clip: Clip): void {
-  const { segment, from, count, columns } = batch;
-  const { bank } = segment;
-  const { starts, order } = groups;
-  const loops = bank.loops(memory.dtype);
-  bank.bytes.fill(0, bank.sums, bank.sums + count * columns * bytesPerElement[memory.dtype]);
-  const perLoad = Math.max(1, Math.floor(bank.slots.length / columns));
-  let slot = 0;
-  const end = starts[from + count] as number;
-  for (let next = starts[from] as number; next < end; next += perLoad) {
-    const n = Math.min(perLoad, end - next);
-    for (let k = 0; k < n; k++) {
-      while (next + k >= (starts[from + slot + 1] as number)) slot++;
-      bank.slots[k] = slot;
-    }
-    collectRows(memory, gradient, order.subarray(next, next + n), batch);
-    finishBlock(bank, gradient.dtype, n * columns, memory.dtype, clip);
-    loops.addRows(bank.values, bank.slotsAt, n, columns, bank.sums);
+/** The first place of a sorted list whose value is not below `value`. */
+function lowerBound(sorted: Uint32Array, value: number): number {
+  let low = 0;
+  let high = sorted.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if ((sorted[middle] as number) < value) low = middle + 1;
+    else high = middle;
   }
-}
-
-/** Copies the batch's columns of the gradient's rows `positions` into scratch; neighbours go in one copy. */
-function collectRows(memory: VariableMemory, gradient: Values, positions: Uint32Array, batch: RowBatch): void {
-  const { bank } = batch.segment;
-  const size = bytesPerElement[gradient.dtype];
-  let target = gradient.dtype === memory.dtype ? bank.values : bank.wire;
-  for (let k = 0; k < positions.length; ) {
-    let next = k + 1;
-    if (batch.columns === memory.width) {
-      while (next < positions.length && positions[next] === (positions[next - 1] as number) + 1) next++;
-    }
-    const start = ((positions[k] as number) * memory.width + batch.column) * size;
-    const bytes = (next - k) * batch.columns * size;
-    bank.bytes.set(gradient.bytes.subarray(start, start + bytes), target);
-    target += bytes;
-    k = next;
-  }
+  return low;
 }

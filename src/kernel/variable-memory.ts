@@ -3,7 +3,7 @@
  * size, in several, cut between rows (within a row only if a single row is larger than a bank). Nothing above knows of cuts.
  */
 import { bytesPerElement, type VariableDtype } from '../tensor/dtype.ts';
-import { Bank, bankBytesMax, blockElements, takenBytes } from './bank.ts';
+import { allocateBank, type Bank, bankBytesMax, blockElements, dataStart, takenBytes } from './bank.ts';
 import { loadBlock, noClip, storeBlock, type Values } from './blocks.ts';
 import type { Extent, Part } from './extent.ts';
 import { type BlockReader, VariableSnapshot } from './snapshot.ts';
@@ -17,11 +17,17 @@ interface Cut {
   columns: number;
 }
 
-export interface Segment extends Omit<Cut, 'bank'> {
-  bank: Bank;
+/** A cut with the addresses of its three parts; `B` is the bank, or its number. */
+export interface Segment<B = Bank> extends Omit<Cut, 'bank'> {
+  bank: B;
   w: number;
   m: number;
   v: number;
+}
+
+/** A variable's memory as another thread is told of it. */
+export interface MemoryLayout extends Extent {
+  readonly segments: readonly Segment<number>[];
 }
 
 /** Rows `from` to `from + count` of a list of rows, of which `columns` elements from `column` on lie in one segment. */
@@ -47,6 +53,16 @@ export class VariableMemory implements BlockReader {
     this.segments = segments;
   }
 
+  get layout(): MemoryLayout {
+    const { dtype, rows, width, segments } = this;
+    return { dtype, rows, width, segments: segments.map((segment) => ({ ...segment, bank: segment.bank.id })) };
+  }
+
+  /** Whether no row is cut, and none longer than a block. */
+  get hasShortRows(): boolean {
+    return this.width <= blockElements && this.segments.every(({ columns }) => columns === this.width);
+  }
+
   /** From now on every change is preceded by a look at the snapshot, until `endSnapshot`. One at a time. */
   beginSnapshot(): VariableSnapshot {
     if (this.#snapshot !== undefined) throw new Error('a snapshot is under way');
@@ -55,6 +71,7 @@ export class VariableMemory implements BlockReader {
   }
 
   endSnapshot(): void {
+    this.#snapshot?.end();
     this.#snapshot = undefined;
   }
 
@@ -63,18 +80,19 @@ export class VariableMemory implements BlockReader {
     this.#snapshot?.preserve(first, count);
   }
 
-  /** As `willChange`, for the rows of a batch. */
-  willChangeRows({ from, count, column, columns }: RowBatch, rows: ArrayLike<number>): void {
-    if (this.#snapshot === undefined) return;
+  /** As `willChange`, for rows `from` to `from + count` of a list; a negative one stands for none. */
+  willChangeRows(rows: ArrayLike<number>, from: number, count: number): void {
+    if (this.#snapshot === undefined || this.width === 0) return;
     for (let k = from; k < from + count; k++) {
-      this.#snapshot.preserve((rows[k] as number) * this.width + column, columns);
+      const row = rows[k] as number;
+      if (row >= 0) this.#snapshot.preserve(row * this.width, this.width);
     }
   }
 
-  /** Copies elements `first` to `first + count` of a part to the start of `to`, converted to its dtype. */
-  read(part: Part, first: number, count: number, to: Values): void {
+  /** Copies elements `first` to `first + count` of a part to element `start` of `to` and on, converted to its dtype. */
+  read(part: Part, first: number, count: number, to: Values, start = 0): void {
     for (const { segment, at, n, offset } of this.blocks(first, count)) {
-      storeBlock(segment.bank, address(segment, part, this.dtype, offset), this.dtype, n, to, at);
+      storeBlock(segment.bank, address(segment, part, this.dtype, offset), this.dtype, n, to, start + at);
     }
   }
 
@@ -88,9 +106,20 @@ export class VariableMemory implements BlockReader {
     }
   }
 
-  /** Copies the rows asked for, in the order asked for, to the start of `to`. Row numbers are in range. */
-  readRows(part: Part, rows: ArrayLike<number>, to: Values): void {
-    for (const batch of this.rowBatches(rows)) {
+  /** The bytes of a part themselves, in order, for a reader that fills fresh memory from a file. */
+  bytesOf(part: Part): Buffer[] {
+    const size = bytesPerElement[this.dtype];
+    return this.segments.map((segment) =>
+      segment.bank.bytes.subarray(segment[part], segment[part] + segment.rows * segment.columns * size),
+    );
+  }
+
+  /**
+   * Copies rows `first` to `first + count` of those asked for to `to`, which has room for all of them, in the order asked
+   * for. Row numbers are in range.
+   */
+  readRows(part: Part, rows: ArrayLike<number>, to: Values, first = 0, count: number = rows.length): void {
+    for (const batch of this.rowBatches(rows, first, first + count)) {
       this.selectRows(batch, rows);
       this.storeRows(part, batch, to);
     }
@@ -99,10 +128,10 @@ export class VariableMemory implements BlockReader {
   /** Overwrites the rows named with the rows of `from`. Row numbers are in range. */
   writeRows(part: Part, rows: ArrayLike<number>, from: Values): void {
     const size = bytesPerElement[this.dtype];
+    this.willChangeRows(rows, 0, rows.length);
     for (const batch of this.rowBatches(rows)) {
       const { segment, count, columns } = batch;
       const { bank } = segment;
-      this.willChangeRows(batch, rows);
       this.selectRows(batch, rows);
       loadBlock(bank, from, batch.from * this.width + batch.column, count * columns, this.dtype, noClip);
       const to = this.rowAddress(segment, part, batch.column);
@@ -140,10 +169,10 @@ export class VariableMemory implements BlockReader {
     }
   }
 
-  /** Cuts a list of rows into batches of at most one block, each within one segment. */
-  *rowBatches(rows: ArrayLike<number>): Generator<RowBatch> {
+  /** Cuts rows `first` to `last` (exclusive) of a list into batches of at most one block, each within one segment. */
+  *rowBatches(rows: ArrayLike<number>, first = 0, last: number = rows.length): Generator<RowBatch> {
     if (this.width === 0) return;
-    for (let from = 0; from < rows.length; ) {
+    for (let from = first; from < last; ) {
       const row = rows[from] as number;
       const segment = this.#segmentOf(row * this.width);
       if (this.width > blockElements || segment.columns < this.width) {
@@ -153,7 +182,7 @@ export class VariableMemory implements BlockReader {
         from++;
         continue;
       }
-      const end = Math.min(rows.length, from + Math.floor(blockElements / this.width));
+      const end = Math.min(last, from + Math.floor(blockElements / this.width));
       let next = from + 1;
       while (next < end && contains(segment, rows[next] as number)) next++;
       yield { segment, from, count: next - from, column: 0, columns: this.width };
@@ -188,12 +217,14 @@ function address(segment: Segment, part: Part, dtype: VariableDtype, element: nu
 /** Zeroed memory for all variables of a session. `bankBytes` bounds one bank; tests make it small to see the cuts. */
 export function allocate(extents: readonly Extent[], bankBytes: number = bankBytesMax): VariableMemory[] {
   const plan = cut(extents, bankBytes);
-  const banks = plan.used.map((bytes) => new Bank(bytes));
+  const banks = plan.used.map(allocateBank);
+  const next = banks.map(() => dataStart);
   return extents.map((extent, index) => {
     const segments = (plan.cuts[index] as Cut[]).map((piece) => {
-      const bank = banks[piece.bank] as Bank;
-      const bytes = piece.rows * piece.columns * bytesPerElement[extent.dtype];
-      return { ...piece, bank, w: bank.take(bytes), m: bank.take(bytes), v: bank.take(bytes) };
+      const bytes = takenBytes(piece.rows * piece.columns * bytesPerElement[extent.dtype]);
+      const w = next[piece.bank] as number;
+      next[piece.bank] = w + 3 * bytes;
+      return { ...piece, bank: banks[piece.bank] as Bank, w, m: w + bytes, v: w + 2 * bytes };
     });
     return new VariableMemory(extent, segments);
   });

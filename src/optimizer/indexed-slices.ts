@@ -1,10 +1,15 @@
 /**
  * A sparse gradient (TensorFlow's IndexedSlices): rows of a variable's first axis, in any order and with repeats. Here its
- * indices are read and its repeated rows are brought together; the sums themselves are the kernel's.
+ * indices are read and it is found out which slices are for the same row; the sums themselves are the kernel's.
  */
-import type { RowGroups } from '../kernel/step.ts';
+import type { SliceRows } from '../kernel/step.ts';
 import type { IndexDtype } from '../tensor/dtype.ts';
 import type { Tensor } from '../tensor/tensor.ts';
+
+/** The rows that a sparse gradient names, by slice, and each once in ascending order. */
+export interface NamedRows extends SliceRows {
+  readonly ascending: Float64Array;
+}
 
 /** The row numbers of an index tensor of shape `[k]`. An I64 beyond 2^53 comes out inexact, and so beyond any row. */
 export function readIndices(indices: Tensor<IndexDtype>): Float64Array {
@@ -19,28 +24,64 @@ export function readIndices(indices: Tensor<IndexDtype>): Float64Array {
   return rows;
 }
 
-/** Brings repeated rows together: unique rows ascending, and for each the positions that name it, first to last. */
-export function groupRows(indices: Float64Array): RowGroups {
-  const order = new Uint32Array(indices.length);
-  for (let k = 0; k < order.length; k++) order[k] = k;
-  if (!ascending(indices)) {
-    order.sort((a, b) => (indices[a] as number) - (indices[b] as number) || a - b);
+/** Brings the slices of the same row together. `indices` are whole numbers from 0 to 2^53 - 1. */
+export function nameRows(indices: Float64Array): NamedRows {
+  const rows = indices.slice();
+  const ascending = new Float64Array(indices.length);
+  const firsts = new Float64Array(indices.length);
+  const later = new Uint32Array(indices.length);
+  let named = 0;
+  let repeats = 0;
+  let first = 0;
+  for (const slice of sortedOrder(indices)) {
+    const row = indices[slice] as number;
+    if (named > 0 && row === ascending[named - 1]) {
+      rows[slice] = -1;
+      firsts[repeats] = first;
+      later[repeats++] = slice;
+    } else {
+      ascending[named++] = row;
+      first = slice;
+    }
   }
-  const rows = new Float64Array(indices.length);
-  const starts = new Uint32Array(indices.length + 1);
-  let count = 0;
-  for (let k = 0; k < order.length; k++) {
-    const row = indices[order[k] as number] as number;
-    if (count > 0 && rows[count - 1] === row) continue;
-    rows[count] = row;
-    starts[count] = k;
-    count++;
-  }
-  starts[count] = indices.length;
-  return { rows: rows.subarray(0, count), starts: starts.subarray(0, count + 1), order };
+  const byFirst = sortedOrder(firsts.subarray(0, repeats));
+  return {
+    rows,
+    firsts: byFirst.map((place) => firsts[place] as number),
+    later: byFirst.map((place) => later[place] as number),
+    ascending: ascending.slice(0, named),
+  };
 }
 
-function ascending(indices: Float64Array): boolean {
-  for (let k = 1; k < indices.length; k++) if ((indices[k] as number) < (indices[k - 1] as number)) return false;
+/** The places of `keys` in ascending order of the keys, equal ones in the order given: a radix sort, 11 bits at a time. */
+function sortedOrder(keys: Float64Array): Uint32Array {
+  let order = new Uint32Array(keys.length);
+  for (let k = 0; k < order.length; k++) order[k] = k;
+  if (isAscending(keys)) return order;
+  let next = new Uint32Array(keys.length);
+  const largest = keys.reduce((a, b) => Math.max(a, b));
+  for (let unit = 1; unit <= largest; unit *= 2 ** 32) {
+    const words = new Uint32Array(unit === 1 ? keys : keys.map((key) => Math.floor(key / unit)));
+    for (let shift = 0; shift < 32 && unit * 2 ** shift <= largest; shift += 11) {
+      distribute(order, words, shift, next);
+      [order, next] = [next, order];
+    }
+  }
+  return order;
+}
+
+/** Puts the places in `order` into `next`, by 11 bits of their words, and those with the same bits as they were. */
+function distribute(order: Uint32Array, words: Uint32Array, shift: number, next: Uint32Array): void {
+  const ends = new Uint32Array(2049);
+  for (const word of words) (ends[((word >>> shift) & 2047) + 1] as number)++;
+  for (let bits = 1; bits < 2048; bits++) (ends[bits] as number) += ends[bits - 1] as number;
+  for (const place of order) {
+    const bits = ((words[place] as number) >>> shift) & 2047;
+    next[(ends[bits] as number)++] = place;
+  }
+}
+
+function isAscending(keys: Float64Array): boolean {
+  for (let k = 1; k < keys.length; k++) if ((keys[k] as number) < (keys[k - 1] as number)) return false;
   return true;
 }

@@ -3,12 +3,14 @@
  * are views of that memory. JSON is parsed as it stands, safetensors are checked whole.
  */
 import type { IncomingMessage } from 'node:http';
+import type { Readable } from 'node:stream';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import fp from 'fastify-plugin';
 import { Problem } from '../errors.ts';
-import { jsonBodyBytesMax } from '../limits.ts';
-import { bodyPool } from '../tensor/buffer-pool.ts';
+import { jsonBodyBytesMax, lentBytesMin } from '../limits.ts';
+import { bodyPool, copyBytes } from '../tensor/buffer-pool.ts';
 import { parseSafetensors, type SafetensorsFile } from '../tensor/safetensors.ts';
+import { synchronous } from './synchronous.ts';
 
 export const safetensorsTypes = ['application/vnd.safetensors', 'application/octet-stream'] as const;
 
@@ -16,33 +18,75 @@ export const safetensorsTypes = ['application/vnd.safetensors', 'application/oct
 export class SafetensorsBody {
   readonly file: SafetensorsFile;
   /** What the file's tensors are views of. */
-  #bytes: Buffer | undefined;
+  readonly #bytes: Buffer;
+  #inUse: Promise<unknown> | undefined;
 
+  /** Owns the bytes from now on. */
   constructor(bytes: Buffer) {
-    this.file = parseSafetensors(bytes);
     this.#bytes = bytes;
+    try {
+      this.file = parseSafetensors(bytes);
+    } catch (problem) {
+      bodyPool.give(bytes);
+      throw problem;
+    }
   }
 
-  /** Gives the buffer back, once; the tensors must not be looked at any more. */
-  release(): void {
-    if (this.#bytes !== undefined) bodyPool.give(this.#bytes);
-    this.#bytes = undefined;
+  /** The tensors are looked at until `done` is settled, even if the reply is on its way before. */
+  useUntil(done: Promise<unknown>): void {
+    this.#inUse = done;
   }
+
+  /** Gives the buffer back when the tensors are not looked at any more. */
+  release(): void {
+    const give = () => bodyPool.give(this.#bytes);
+    if (this.#inUse === undefined) give();
+    else this.#inUse.then(give, give);
+  }
+}
+
+/** Lends memory until the request is answered. Throws `overloaded` and `insufficient_memory`. */
+export function lendMemory(reply: FastifyReply, bytes: number): void {
+  if (bytes >= lentBytesMin) reply.raw.once('close', reply.server.store.lend(bytes));
+}
+
+/** As `lendMemory`, for what grows: each call lends so many bytes in place of those lent before. */
+function lendGrowing(reply: FastifyReply): (bytes: number) => void {
+  let giveBack: (() => void) | undefined;
+  reply.raw.once('close', () => giveBack?.());
+  return (bytes) => {
+    giveBack?.();
+    giveBack = reply.server.store.lend(bytes);
+  };
 }
 
 export const bodies = fp(async (app: FastifyInstance, { bodyBytesMax }: { bodyBytesMax: number }) => {
   app.removeAllContentTypeParsers();
-  app.addHook('onRequest', async (request) => checkContentType(request));
+  app.decorateRequest('lend', undefined);
+  app.addHook(
+    'onRequest',
+    synchronous((request, reply) => {
+      checkContentType(request);
+      const announced = announcedBytes(request);
+      if (announced === undefined) request.lend = lendGrowing(reply);
+      else if (announced <= bodyBytesMax) lendMemory(reply, announced);
+    }),
+  );
   // The handler is done with a body when it replies; if it never does, nobody else gets the buffer.
-  app.addHook('onSend', async ({ body }) => {
+  app.addHook('onSend', ({ body }, _reply, _payload, done) => {
     if (body instanceof SafetensorsBody) body.release();
+    done();
   });
   app.addContentTypeParser(
     ['application/json', 'application/merge-patch+json'],
     async (request: FastifyRequest, payload: IncomingMessage) => {
       const max = Math.min(jsonBodyBytesMax, bodyBytesMax);
       const bytes = await readBody(request, payload, max, '; larger tensors travel as application/vnd.safetensors');
-      return bytes.length === 0 ? undefined : parseJson(bytes);
+      try {
+        return bytes.length === 0 ? undefined : parseJson(bytes);
+      } finally {
+        bodyPool.give(bytes);
+      }
     },
   );
   app.addContentTypeParser([...safetensorsTypes], async (request: FastifyRequest, payload: IncomingMessage) => {
@@ -50,10 +94,23 @@ export const bodies = fp(async (app: FastifyInstance, { bodyBytesMax }: { bodyBy
   });
 });
 
-/** Sends a large reply from a pooled buffer, which goes back when the last byte has been handed to the system. */
+/** Sends a reply from a pooled buffer, which goes back when the system has the last byte, or the client is gone. */
 export function sendPooled(reply: FastifyReply, payload: Buffer | string): FastifyReply {
-  if (Buffer.isBuffer(payload)) reply.raw.once('finish', () => bodyPool.give(payload));
+  if (Buffer.isBuffer(payload)) reply.raw.once('close', () => bodyPool.give(payload));
   return reply.send(payload);
+}
+
+/** Sends a pooled buffer of `length` bytes while it is filled, which is over when `filled` is settled. */
+export function sendStreamed(
+  reply: FastifyReply,
+  { bytes, stream }: { bytes: Buffer; stream: Readable },
+  filled: Promise<unknown>,
+): FastifyReply {
+  reply.raw.once('close', () => {
+    const give = () => bodyPool.give(bytes);
+    filled.then(give, give);
+  });
+  return reply.header('content-length', bytes.length).send(stream);
 }
 
 /** Refuses a format that the route does not take before any of the body is read; no format would mean no validation. */
@@ -83,30 +140,54 @@ function parseJson(bytes: Uint8Array): unknown {
 }
 
 /** The whole body, decompressed. Throws `body_too_large` as soon as it is known to be. */
-async function readBody(
-  request: FastifyRequest,
-  payload: IncomingMessage,
-  max: number,
-  advice: string,
-): Promise<Buffer> {
-  const encoded = request.headers['content-encoding'] !== undefined;
-  const announced = Number(request.headers['content-length'] ?? Number.NaN);
-  const length = encoded || Number.isNaN(announced) ? undefined : announced;
+function readBody(request: FastifyRequest, payload: IncomingMessage, max: number, advice: string): Promise<Buffer> {
+  const length = announcedBytes(request);
   if (length !== undefined && length > max) throw tooLarge(max, `${length} bytes`, advice);
   let buffer = bodyPool.take(length ?? 65_536);
   let filled = 0;
-  for await (const chunk of payload as AsyncIterable<Buffer>) {
-    const needed = filled + chunk.length;
+  const grow = (needed: number): void => {
     if (needed > max) throw tooLarge(max, 'more', advice);
-    if (needed > buffer.length) {
-      const larger = bodyPool.take(Math.min(max, Math.max(needed, 2 * buffer.length)));
-      larger.set(buffer.subarray(0, filled));
-      buffer = larger;
-    }
-    buffer.set(chunk, filled);
-    filled = needed;
-  }
-  return buffer.subarray(0, filled);
+    const size = Math.min(max, Math.max(needed, 2 * buffer.length));
+    request.lend?.(size);
+    const larger = bodyPool.take(size);
+    copyBytes(buffer.subarray(0, filled), larger, 0);
+    bodyPool.give(buffer);
+    buffer = larger;
+  };
+  return new Promise((resolve, reject) => {
+    const fail = (error: unknown): void => {
+      payload
+        .off('data', take)
+        .off('end', end)
+        .off('error', fail)
+        .off('close', cut)
+        .on('error', () => undefined);
+      bodyPool.give(buffer);
+      reject(error);
+    };
+    const take = (chunk: Buffer): void => {
+      try {
+        if (filled + chunk.length > buffer.length) grow(filled + chunk.length);
+      } catch (error) {
+        fail(error);
+        return;
+      }
+      copyBytes(chunk, buffer, filled);
+      filled += chunk.length;
+    };
+    const end = (): void => {
+      payload.off('close', cut);
+      resolve(buffer.subarray(0, filled));
+    };
+    const cut = (): void => fail(Object.assign(new Error('aborted'), { code: 'ECONNRESET' }));
+    payload.on('data', take).on('end', end).on('error', fail).on('close', cut);
+  });
+}
+
+/** The length that the headers give a body; `undefined` where it comes compressed or in chunks, and 0 where there is none. */
+function announcedBytes({ headers }: FastifyRequest): number | undefined {
+  if (headers['content-encoding'] !== undefined || headers['transfer-encoding'] !== undefined) return undefined;
+  return Number(headers['content-length'] ?? 0);
 }
 
 /** What is still to come of the body is not waited for, so the connection cannot be used again. */
@@ -118,4 +199,11 @@ function tooLarge(max: number, received: string, advice: string): Problem {
       headers: { connection: 'close' },
     },
   );
+}
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** For a body of unknown length: lends memory for so many bytes of it in all. */
+    lend: ((bytes: number) => void) | undefined;
+  }
 }

@@ -4,6 +4,7 @@ import fp from 'fastify-plugin';
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { HeldSession } from '../store/held-session.ts';
 import type { Store } from '../store/store.ts';
+import { synchronous } from './synchronous.ts';
 
 const seconds = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
 
@@ -69,11 +70,14 @@ export const metrics = fp(async (app: FastifyInstance, { store }: { store: Store
     },
     checkpoint,
   } satisfies Metrics);
-  app.addHook('onResponse', async (request, reply) => {
-    const route = request.routeOptions.url ?? 'none';
-    requests.observe({ route, method: request.method, status: reply.statusCode }, reply.elapsedTime / 1000);
-    if (request.problemCode !== undefined) refusals.inc({ code: request.problemCode });
-  });
+  app.addHook(
+    'onResponse',
+    synchronous((request, reply) => {
+      const route = request.routeOptions.url ?? 'none';
+      requests.observe({ route, method: request.method, status: reply.statusCode }, reply.elapsedTime / 1000);
+      if (request.problemCode !== undefined) refusals.inc({ code: request.problemCode });
+    }),
+  );
 });
 
 /** Figures that are read off the sessions whenever they are asked for. */

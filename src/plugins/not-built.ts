@@ -5,19 +5,21 @@
 import type { FastifyInstance } from 'fastify';
 import fp from 'fastify-plugin';
 import { Problem } from '../errors.ts';
+import { synchronous } from './synchronous.ts';
 
-const headers = {
-  'idempotency-key': 'Idempotency-Key',
-  authorization: 'Authorization',
-};
+const headers = [
+  ['idempotency-key', 'Idempotency-Key'],
+  ['authorization', 'Authorization'],
+] as const;
 
 export const notBuilt = fp(async (app: FastifyInstance) => {
-  app.addHook('onRequest', async (request) => {
-    if (!request.url.startsWith('/v1/')) return;
-    for (const [header, name] of Object.entries(headers)) {
-      if (request.headers[header] !== undefined) throw refused(`the header ${name}`);
-    }
-  });
+  app.addHook(
+    'onRequest',
+    synchronous((request) => {
+      const asked = headers.find(([header]) => request.headers[header] !== undefined);
+      if (asked !== undefined && request.url.startsWith('/v1/')) throw refused(`the header ${asked[1]}`);
+    }),
+  );
   const routes = [
     ['POST', '/v1/sessions/:session/fork', 'fork'],
     ['GET', '/v1/sessions/:session/fingerprint', 'fingerprint'],

@@ -1,26 +1,37 @@
 /** One log line for each request, when its reply is out: who asked for what, how large, how long, with which result. */
-import type { FastifyInstance } from 'fastify';
+import type { FastifyBaseLogger, FastifyInstance } from 'fastify';
 import fp from 'fastify-plugin';
+import type { Logger } from 'pino';
+import { synchronous } from './synchronous.ts';
 
 export const requestLog = fp(async (app: FastifyInstance) => {
   app.decorateRequest('problemCode', undefined);
   app.decorateRequest('logged', undefined);
-  app.addHook('onResponse', async (request, reply) => {
-    const params = request.params as { session?: string } | undefined;
-    const fields = {
-      method: request.method,
-      path: request.url.split('?', 1)[0],
-      status: reply.statusCode,
-      milliseconds: Math.round(reply.elapsedTime * 100) / 100,
-      bytesIn: Number(request.headers['content-length'] ?? 0),
-      bytesOut: Number(reply.getHeader('content-length') ?? 0),
-      ...(params?.session === undefined ? {} : { session: params.session }),
-      ...(request.problemCode === undefined ? {} : { code: request.problemCode }),
-      ...request.logged,
-    };
-    request.log.info(fields, 'request');
-  });
+  app.addHook(
+    'onResponse',
+    synchronous((request, reply) => {
+      if (!isOn(request.log)) return;
+      const params = request.params as { session?: string } | undefined;
+      const fields = {
+        method: request.method,
+        path: request.url.split('?', 1)[0],
+        status: reply.statusCode,
+        milliseconds: Math.round(reply.elapsedTime * 100) / 100,
+        bytesIn: Number(request.headers['content-length'] ?? 0),
+        bytesOut: Number(reply.getHeader('content-length') ?? 0),
+        ...(params?.session === undefined ? {} : { session: params.session }),
+        ...(request.problemCode === undefined ? {} : { code: request.problemCode }),
+        ...request.logged,
+      };
+      request.log.info(fields, 'request');
+    }),
+  );
 });
+
+/** Whether the line would be written at all. */
+function isOn(log: FastifyBaseLogger): boolean {
+  return (log as Logger).isLevelEnabled('info');
+}
 
 declare module 'fastify' {
   interface FastifyRequest {

@@ -6,6 +6,7 @@ import { EventEmitter, once } from 'node:events';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import fp from 'fastify-plugin';
 import { Problem } from '../errors.ts';
+import { synchronous } from './synchronous.ts';
 
 export const shutdown = fp(async (app: FastifyInstance, { patienceMs }: { patienceMs: number }) => {
   const underWay = new Set<FastifyRequest>();
@@ -17,20 +18,23 @@ export const shutdown = fp(async (app: FastifyInstance, { patienceMs }: { patien
     if (underWay.size === 0) return;
     await once(answered, 'all', { signal: AbortSignal.timeout(patienceMs) }).catch(() => undefined);
   });
-  app.addHook('onRequest', async (request, reply) => {
-    if (closing && request.url !== '/healthz') {
-      throw new Problem('shutting_down', 'a request must come before the server shuts down. It is shutting down', {
-        headers: { 'retry-after': '5' },
+  app.addHook(
+    'onRequest',
+    synchronous((request, reply) => {
+      if (closing && request.url !== '/healthz') {
+        throw new Problem('shutting_down', 'a request must come before the server shuts down. It is shutting down', {
+          headers: { 'retry-after': '5' },
+        });
+      }
+      underWay.add(request);
+      reply.raw.once('close', () => {
+        underWay.delete(request);
+        if (closing && underWay.size === 0) answered.emit('all');
       });
-    }
-    underWay.add(request);
-    const over = () => {
-      underWay.delete(request);
-      if (underWay.size === 0) answered.emit('all');
-    };
-    reply.raw.once('finish', over).once('close', over);
-  });
-  app.addHook('onSend', async (_request, reply) => {
+    }),
+  );
+  app.addHook('onSend', (_request, reply, _payload, done) => {
     if (closing) reply.header('connection', 'close');
+    done();
   });
 });

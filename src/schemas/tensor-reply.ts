@@ -1,15 +1,19 @@
 /**
  * A reply that carries tensors, in the format that was asked for. It tells the session where to put the values, which then
- * go out as they stand: a safetensors reply is one buffer, filled in place.
+ * go out as they stand: a safetensors reply is one buffer, filled in place, whose beginning can leave before its end is there.
  */
+import type { Readable } from 'node:stream';
 import { Type } from 'typebox';
 import { Problem } from '../errors.ts';
+import { blockElements } from '../kernel/bank.ts';
 import { convertValues, type Values } from '../kernel/blocks.ts';
+import type { Range } from '../kernel/threads.ts';
 import type { Head, Outgoing, Receive } from '../session/session.ts';
-import { bodyPool } from '../tensor/buffer-pool.ts';
+import { bodyPool, copyBytes } from '../tensor/buffer-pool.ts';
 import { bytesPerElement, type FloatDtype } from '../tensor/dtype.ts';
 import { layoutSafetensors, type TensorPlan } from '../tensor/safetensors.ts';
 import { byteLength, elementCount } from '../tensor/tensor.ts';
+import { FillingFile } from './filling-file.ts';
 import { Indices } from './slices.ts';
 import { DtypeName, Shape } from './tensor.ts';
 
@@ -74,14 +78,24 @@ interface Filled {
 export class TensorReply {
   readonly #format: ReplyFormat;
   readonly #dtype: FloatDtype | undefined;
+  readonly #lend: (bytes: number) => void;
   #head: Head | undefined;
-  #file: Buffer | undefined;
+  #file: FillingFile | undefined;
+  #begin: () => void = () => undefined;
+  /** Resolves when the values are about to be put in place: from then on there is a head, and nothing fails. */
+  readonly begun = new Promise<void>((resolve) => {
+    this.#begin = resolve;
+  });
   #filled: Filled[] | undefined;
 
-  /** `dtype`: of all tensors in the reply; each variable's own if not given. */
-  constructor(format: ReplyFormat, dtype: FloatDtype | undefined) {
+  /**
+   * `dtype`: of all tensors in the reply; each variable's own if not given. `lend` is asked before so many bytes of memory
+   * are taken, and throws if they may not be.
+   */
+  constructor(format: ReplyFormat, dtype: FloatDtype | undefined, lend: (bytes: number) => void) {
     this.#format = format;
     this.#dtype = dtype;
+    this.#lend = lend;
   }
 
   /** Makes room for the tensors; handed to the session, which fills it. */
@@ -90,8 +104,37 @@ export class TensorReply {
     const places =
       this.#format === 'application/json' ? this.#separatePlaces(tensors) : this.#placesInFile(head, tensors);
     this.#filled = tensors.map((outgoing, index) => ({ outgoing, place: places[index] as Values }));
+    this.#begin();
     return places;
   };
+
+  /** Told of blocks of whole variables that are in place, by the variables' number. */
+  readonly progress = (ranges: readonly Range[]): void => {
+    for (const { work, first, last } of ranges) {
+      const filled = this.#filled?.[work];
+      if (this.#file === undefined || filled === undefined || filled.outgoing.rows !== undefined) continue;
+      const { dtype, bytes } = filled.place;
+      const blockBytes = blockElements * bytesPerElement[dtype];
+      const start = bytes.byteOffset - this.#file.bytes.byteOffset;
+      this.#file.fill(start + first * blockBytes, start + Math.min(bytes.length, last * blockBytes));
+    }
+  };
+
+  get head(): Head {
+    if (this.#head === undefined) throw new Error('nothing was received');
+    return this.#head;
+  }
+
+  /** The body, and its bytes in order as they come; `applied`: when all are there. Not for JSON. */
+  stream(applied: Promise<unknown>): { bytes: Buffer; stream: Readable } {
+    const file = this.#file;
+    if (file === undefined) throw new Error('only a file can be sent while it is filled');
+    applied.then(
+      () => file.finish(),
+      (error: Error) => file.finish(error),
+    );
+    return { bytes: file.bytes, stream: file.stream() };
+  }
 
   /** For a minimal reply: takes the head alone. */
   readonly receiveNothing: Receive = (head) => {
@@ -102,16 +145,14 @@ export class TensorReply {
 
   /** The body. Throws `not_acceptable` for a value that JSON cannot carry; `applied` goes into that problem. */
   payload(applied: boolean): Buffer | string {
-    if (this.#head === undefined) throw new Error('nothing was received');
-    if (this.#file !== undefined) return this.#file;
-    return this.#filled === undefined
-      ? JSON.stringify(headJson(this.#head))
-      : toJson(this.#head, this.#filled, applied);
+    if (this.#file !== undefined) return this.#file.bytes;
+    return this.#filled === undefined ? JSON.stringify(headJson(this.head)) : toJson(this.head, this.#filled, applied);
   }
 
   #separatePlaces(tensors: readonly Outgoing[]): Values[] {
     return tensors.map((tensor) => {
       const dtype = this.#dtype ?? tensor.dtype;
+      this.#lend(byteLength(dtype, tensor.shape));
       return { dtype, bytes: new Uint8Array(byteLength(dtype, tensor.shape)) };
     });
   }
@@ -124,13 +165,15 @@ export class TensorReply {
       return [indices, { name: `${variable}:values`, ...values }];
     });
     const layout = layoutSafetensors(headMetadata(head), plans);
+    this.#lend(layout.totalBytes);
     const file = bodyPool.take(layout.totalBytes);
-    file.set(layout.header);
+    copyBytes(layout.header, file, 0);
     const at = (name: string, bytes: number): Uint8Array => {
       const start = layout.offsets.get(name) as number;
       return file.subarray(start, start + bytes);
     };
-    this.#file = file;
+    this.#file = new FillingFile(file);
+    this.#file.fill(0, layout.header.length);
     return tensors.map(({ variable, shape, dtype: own, rows }) => {
       const dtype = this.#dtype ?? own;
       if (rows !== undefined) writeIndices(rows, at(`${variable}:indices`, rows.length * 8));

@@ -4,9 +4,11 @@
  */
 
 import { Problem, type ProblemItem } from '../errors.ts';
-import { type Scan, scanValues } from '../kernel/blocks.ts';
-import type { RowGroups } from '../kernel/step.ts';
-import { groupRows, readIndices } from '../optimizer/indexed-slices.ts';
+import { blockElements } from '../kernel/bank.ts';
+import { type Scan, scanOf, scanValues } from '../kernel/blocks.ts';
+import { blocksHere, type Executor } from '../kernel/threads.ts';
+import type { Scanning } from '../kernel/work.ts';
+import { type NamedRows, nameRows, readIndices } from '../optimizer/indexed-slices.ts';
 import type { FloatDtype, IndexDtype, VariableDtype } from '../tensor/dtype.ts';
 import { elementCount, sameShape, type Tensor } from '../tensor/tensor.ts';
 import type { Variable, VariableSpec } from './variable.ts';
@@ -21,7 +23,7 @@ export interface CheckedGradient {
   readonly variable: Variable;
   readonly values: Tensor<FloatDtype>;
   /** The rows that a sparse gradient touches, absent for a dense one. */
-  readonly groups: RowGroups | undefined;
+  readonly named: NamedRows | undefined;
   readonly scan: Scan;
 }
 
@@ -70,49 +72,81 @@ export function checkShape(variable: VariableSpec, shape: readonly number[], val
 }
 
 /** Holds every gradient against its variable; all that is wrong is told at once. */
-export function checkGradients(
+export async function checkGradients(
   variables: ReadonlyMap<string, Variable>,
   gradients: ReadonlyMap<string, Slices>,
   clipvalue: number | null,
-): CheckedGradient[] {
-  const problems: { problem: Problem; name: string }[] = [];
-  const checked: CheckedGradient[] = [];
-  for (const [name, gradient] of gradients) {
+  executor: Executor,
+): Promise<CheckedGradient[]> {
+  const problems = new Map<string, Problem>();
+  const fitting = [...gradients].flatMap(([name, gradient]) => {
     try {
-      checked.push(checkGradient(findVariable(variables, name), gradient, clipvalue));
+      return [fit(findVariable(variables, name), gradient)];
     } catch (problem) {
       if (!(problem instanceof Problem)) throw problem;
-      problems.push({ problem, name });
+      problems.set(name, problem);
+      return [];
     }
-  }
-  const first = problems[0]?.problem;
-  if (first === undefined) return checked;
-  if (problems.length === 1) throw first;
-  const errors: ProblemItem[] = problems.map(({ problem, name }) => ({
-    pointer: `/gradients/${name.replaceAll('~', '~0').replaceAll('/', '~1')}`,
-    detail: problem.message,
-  }));
-  throw new Problem(first.code, `${first.message} (and ${problems.length - 1} more)`, { errors });
+  });
+  const scans = await scanAll(
+    fitting.map(({ variable, values }) => ({ values, dtype: variable.dtype })),
+    clipvalue,
+    executor,
+  );
+  const checked = fitting.map((gradient, index) => ({ ...gradient, scan: scans[index] as Scan }));
+  for (const { variable, scan } of checked) if (!scan.finite) problems.set(variable.name, notFinite(variable));
+  if (problems.size > 0) throw inOne([...gradients.keys()], problems);
+  return checked;
 }
 
-function checkGradient(variable: Variable, gradient: Slices, clipvalue: number | null): CheckedGradient {
-  const { values, indices } = gradient;
-  let groups: RowGroups | undefined;
-  if (indices === undefined) checkShape(variable, variable.shape, values, 'gradient for');
-  else {
-    const rows = readIndices(indices);
-    checkRows(variable, rows);
-    checkRowValues(variable, rows.length, values, 'values of the sparse gradient for');
-    groups = groupRows(rows);
+/** Looks over several tensors: is each finite in its `dtype`, and how long is it after clipping by value. */
+export async function scanAll(
+  tensors: readonly { readonly values: Tensor<FloatDtype>; readonly dtype: VariableDtype }[],
+  limit: number | null,
+  executor: Executor,
+): Promise<Scan[]> {
+  const scans = tensors.map(({ values, dtype }): Scanning => {
+    const count = elementCount(values.shape);
+    const blocks = Math.ceil(count / blockElements);
+    // Where other threads can write, unless there is nothing to share.
+    const bytes = blocks * Float64Array.BYTES_PER_ELEMENT;
+    const sums = new Float64Array(blocks > blocksHere ? new SharedArrayBuffer(bytes) : new ArrayBuffer(bytes));
+    return { values, count, dtype, limit, sums };
+  });
+  await executor.run(scans.map((scan) => ({ kind: 'scan', ...scan })));
+  return scans.map(({ sums, dtype }) => scanOf(sums, dtype));
+}
+
+/** Shape and rows of a gradient against its variable; its values are not looked at. */
+function fit(variable: Variable, { values, indices }: Slices): Omit<CheckedGradient, 'scan'> {
+  if (indices === undefined) {
+    checkShape(variable, variable.shape, values, 'gradient for');
+    return { variable, values, named: undefined };
   }
-  const scan = scanValues(values, elementCount(values.shape), variable.dtype, clipvalue);
-  if (!scan.finite) {
-    throw new Problem(
-      'gradient_not_finite',
-      `gradient for ${quote(variable)} must be finite in ${variable.dtype}. Received: a NaN, an infinity, or a value beyond its range`,
-    );
-  }
-  return { variable, values, groups, scan };
+  const rows = readIndices(indices);
+  checkRows(variable, rows);
+  checkRowValues(variable, rows.length, values, 'values of the sparse gradient for');
+  return { variable, values, named: nameRows(rows) };
+}
+
+function notFinite(variable: Variable): Problem {
+  return new Problem(
+    'gradient_not_finite',
+    `gradient for ${quote(variable)} must be finite in ${variable.dtype}. Received: a NaN, an infinity, or a value beyond its range`,
+  );
+}
+
+/** One problem that tells of all, the first of which gives it its code. */
+function inOne(names: readonly string[], problems: ReadonlyMap<string, Problem>): Problem {
+  const wrong = names.filter((name) => problems.has(name));
+  const [first] = wrong.map((name) => problems.get(name) as Problem);
+  if (first === undefined) throw new Error('there is no problem');
+  if (wrong.length === 1) return first;
+  const errors: ProblemItem[] = wrong.map((name) => ({
+    pointer: `/gradients/${name.replaceAll('~', '~0').replaceAll('/', '~1')}`,
+    detail: (problems.get(name) as Problem).message,
+  }));
+  return new Problem(first.code, `${first.message} (and ${wrong.length - 1} more)`, { errors });
 }
 
 /** Values of F64 that are finite must stay so in a variable of F32. Throws `invalid_argument`. */

@@ -1,11 +1,14 @@
 /**
  * A session: variables, their slots, an optimizer's configuration and a counter, as a deterministic state machine. Each
- * input is checked whole and then applied, synchronously, with no disk, clock or random source: the same inputs in the
- * same order give the same bits. Queues, files and formats are left to the floors above.
+ * input is checked whole and then applied, with no disk, clock or random source: the same inputs in the same order give
+ * the same bits, however many threads do the work. The caller sees to it that one call is over before the next begins.
+ * Queues, files and formats are left to the floors above.
  */
 import { Problem } from '../errors.ts';
 import type { Values } from '../kernel/blocks.ts';
 import type { Part } from '../kernel/extent.ts';
+import { type Executor, here, type Progress } from '../kernel/threads.ts';
+import type { Work } from '../kernel/work.ts';
 import { applyUpdates, type Update } from '../optimizer/adamax.ts';
 import { type AdamaxConfig, mergeOptimizerConfig } from '../optimizer/adamax-config.ts';
 import { readIndices } from '../optimizer/indexed-slices.ts';
@@ -69,12 +72,15 @@ export class Session {
   readonly createdAt: string;
   #contents: SessionContents;
   #revision: number;
+  readonly #executor: Executor;
 
-  constructor(name: string, createdAt: string, contents: SessionContents, revision: number) {
+  /** `executor` does what is heavy; by default the calling thread. */
+  constructor(name: string, createdAt: string, contents: SessionContents, revision: number, executor: Executor = here) {
     this.name = name;
     this.createdAt = createdAt;
     this.#contents = contents;
     this.#revision = revision;
+    this.#executor = executor;
   }
 
   get contents(): SessionContents {
@@ -96,7 +102,7 @@ export class Session {
   }
 
   /** Changes nothing; throws for gradients that do not fit, or that come from an iteration that has not been. */
-  check(gradients: ReadonlyMap<string, Slices>, base?: number): CheckedGradient[] {
+  async check(gradients: ReadonlyMap<string, Slices>, base?: number): Promise<CheckedGradient[]> {
     const { iterations } = this.#contents;
     if (base !== undefined && base > iterations) {
       throw new Problem(
@@ -104,11 +110,15 @@ export class Session {
         `base must be at most the session's iterations, ${iterations}. Received: ${base}`,
       );
     }
-    return checkGradients(this.#contents.variables, gradients, this.#contents.optimizer.clipvalue);
+    const { variables, optimizer } = this.#contents;
+    return checkGradients(variables, gradients, optimizer.clipvalue, this.#executor);
   }
 
-  /** One step by gradients that `check` has passed; `receive` may give places for the updated values, or none. */
-  apply(checked: readonly CheckedGradient[], receive: Receive): Head {
+  /**
+   * One step by gradients that `check` has passed. `receive` may give places for the updated values, or none; it is called
+   * before anything changes, and nothing fails after it. `progress` is told as the values of dense gradients come there.
+   */
+  async apply(checked: readonly CheckedGradient[], receive: Receive, progress?: Progress): Promise<Head> {
     const { optimizer, iterations } = this.#contents;
     const head = {
       session: this.name,
@@ -118,20 +128,20 @@ export class Session {
     };
     const places = receive(
       head,
-      checked.map(({ variable, groups }) => outgoing(variable, groups?.rows)),
+      checked.map(({ variable, named }) => outgoing(variable, named?.ascending)),
     );
-    const updates = checked.map(({ variable, values, groups, scan }, index): [string, Update] => [
+    const updates = checked.map(({ variable, values, named, scan }, index): [string, Update] => [
       variable.name,
-      { memory: variable.memory, values, groups, scan, updated: places[index] },
+      { memory: variable.memory, values, named, scan, updated: places[index] },
     ]);
-    applyUpdates(optimizer, iterations, new Map(updates));
+    await applyUpdates(optimizer, iterations, new Map(updates), this.#executor, progress);
     this.#contents = { ...this.#contents, iterations: head.iterations };
     this.#revision = head.revision;
     return head;
   }
 
   /** Reads the selection, or everything. Throws `unknown_variable` and what `checkRows` throws. */
-  read(part: Part, selections: readonly Selection[] | undefined, receive: Receive): Head {
+  async read(part: Part, selections: readonly Selection[] | undefined, receive: Receive): Promise<Head> {
     const { variables } = this.#contents;
     const chosen = (selections ?? [...variables.keys()].map((variable) => ({ variable }))) as readonly Selection[];
     const tensors = chosen.map(({ variable: name, rows }) => {
@@ -144,11 +154,12 @@ export class Session {
       head,
       tensors.map(({ variable, rows }) => outgoing(variable, rows)),
     );
-    tensors.forEach(({ variable, rows }, index) => {
+    const reads = tensors.map(({ variable: { memory }, rows }, index): Work => {
       const to = places[index] as Values;
-      if (rows === undefined) variable.memory.read(part, 0, elementCount(variable.shape), to);
-      else variable.memory.readRows(part, rows, to);
+      if (rows === undefined) return { kind: 'read', memory, part, to };
+      return { kind: 'readRows', memory, part, rows: Float64Array.from(rows), to };
     });
+    await this.#executor.run(reads);
     return head;
   }
 
@@ -182,9 +193,15 @@ export class Session {
 
   /** Puts other contents in place of these, as a restore does; the revision goes on. */
   replace(contents: SessionContents): Head {
+    this.release();
     this.#contents = contents;
     this.#revision++;
     return this.head;
+  }
+
+  /** Lets go of the variables' memory, when nobody will ask for them any more. */
+  release(): void {
+    this.#executor.forget([...this.#contents.variables.values()].map(({ memory }) => memory));
   }
 }
 

@@ -26,6 +26,8 @@ import {
 
 /** Bytes read or written at a time: large enough for the disk, small enough to hash between two requests. */
 const pieceBytes = 1024 * 1024;
+/** Pieces that are being read at a time, by as many of the system's threads. */
+const readsAhead = 4;
 
 export interface FileDigest {
   readonly bytes: number;
@@ -42,8 +44,8 @@ export async function writeCheckpointFile(
 ): Promise<FileDigest> {
   const layout = layoutSafetensors(checkpointMetadata(snapshot, savedAt), checkpointTensors(snapshot));
   const file = await open(path, 'w');
+  const writer = new HashingWriter(file);
   try {
-    const writer = new HashingWriter(file);
     await writer.write(layout.header);
     const names = [...layout.offsets].sort(([, a], [, b]) => a - b).map(([name]) => name);
     for (const name of names) {
@@ -62,16 +64,20 @@ export async function writeCheckpointFile(
     }
     return await writer.finish();
   } finally {
+    await writer.idle();
     await file.close();
   }
 }
 
+/** Two pieces in turn: while one is on its way to the disk, the other is filled and hashed. */
 class HashingWriter {
   readonly #file: FileHandle;
   readonly #hash = createHash('sha256');
-  readonly #piece = Buffer.alloc(pieceBytes);
+  #piece = Buffer.allocUnsafe(pieceBytes);
+  #other = Buffer.allocUnsafe(pieceBytes);
   #filled = 0;
   #written = 0;
+  #writing: Promise<void> = Promise.resolve();
 
   constructor(file: FileHandle) {
     this.#file = file;
@@ -103,17 +109,31 @@ class HashingWriter {
   async flush(): Promise<void> {
     const bytes = this.#piece.subarray(0, this.#filled);
     this.#hash.update(bytes);
-    for (let from = 0; from < bytes.length; ) {
-      from += (await this.#file.write(bytes, from, bytes.length - from, this.#written + from)).bytesWritten;
-    }
+    await this.#writing;
+    this.#writing = writeFully(this.#file, bytes, this.#written);
+    // Whoever comes next meets the error; until then it is nobody's.
+    this.#writing.catch(() => undefined);
     this.#written += bytes.length;
     this.#filled = 0;
+    [this.#piece, this.#other] = [this.#other, this.#piece];
+  }
+
+  /** Resolves when nothing is on its way any more, even if that has failed. */
+  async idle(): Promise<void> {
+    await this.#writing.catch(() => undefined);
   }
 
   async finish(): Promise<FileDigest> {
     await this.flush();
+    await this.#writing;
     await this.#file.sync();
     return { bytes: this.#written, sha256: this.#hash.digest('hex') };
+  }
+}
+
+async function writeFully(file: FileHandle, bytes: Uint8Array, position: number): Promise<void> {
+  for (let from = 0; from < bytes.length; ) {
+    from += (await file.write(bytes, from, bytes.length - from, position + from)).bytesWritten;
   }
 }
 
@@ -140,16 +160,10 @@ export async function readCheckpointFile(
     const { header, bytes, dataStart } = await readHeader(file, size);
     const description = describeCheckpoint(header.metadata, header.entries);
     const variables = allocateVariables(description.variables);
+    const inOrder = [...header.entries].sort(([, a], [, b]) => a.begin - b.begin);
+    const places = inOrder.flatMap(([name]) => placesOf(variables, name));
     const hash = createHash('sha256').update(bytes);
-    const piece = Buffer.alloc(pieceBytes);
-    for (const [name, { begin, end }] of [...header.entries].sort(([, a], [, b]) => a.begin - b.begin)) {
-      for (let at = begin; at < end; at += piece.length) {
-        const part = piece.subarray(0, Math.min(piece.length, end - at));
-        await readFully(file, part, dataStart + at);
-        hash.update(part);
-        store(variables, name, at - begin, part);
-      }
-    }
+    for await (const piece of readInto(file, places, dataStart)) hash.update(piece);
     const actual = hash.digest('hex');
     if (actual !== sha256) {
       throw new Problem('malformed_body', `a checkpoint must have the SHA-256 ${sha256}. Received: ${actual}`);
@@ -161,14 +175,38 @@ export async function readCheckpointFile(
   }
 }
 
-function store(variables: ReadonlyMap<string, Variable>, name: string, offset: number, bytes: Uint8Array): void {
+/** The memory that a tensor of the file is read into. */
+function placesOf(variables: ReadonlyMap<string, Variable>, name: string): Buffer[] {
   const { variable, part } = splitTensorName(name);
   const target = variables.get(variable);
   if (target === undefined || part === undefined) {
     throw new Problem('malformed_body', `a checkpoint's slots must belong to a variable. Received: "${name}"`);
   }
-  const size = bytesPerElement[target.dtype];
-  target.memory.write(part, offset / size, bytes.length / size, { dtype: target.dtype, bytes });
+  return target.memory.bytesOf(part);
+}
+
+/** Fills the places with what the file has from `position` on, piece by piece; the next ones are read meanwhile. */
+async function* readInto(file: FileHandle, places: readonly Buffer[], position: number): AsyncGenerator<Buffer> {
+  const reads: Promise<Buffer>[] = [];
+  try {
+    for (const piece of piecesOf(places)) {
+      const read = readFully(file, piece, position).then(() => piece);
+      // The first failure is met in its turn, and then nobody waits for the others.
+      read.catch(() => undefined);
+      reads.push(read);
+      position += piece.length;
+      if (reads.length >= readsAhead) yield await (reads.shift() as Promise<Buffer>);
+    }
+    while (reads.length > 0) yield await (reads.shift() as Promise<Buffer>);
+  } finally {
+    await Promise.allSettled(reads);
+  }
+}
+
+function* piecesOf(places: readonly Buffer[]): Generator<Buffer> {
+  for (const place of places) {
+    for (let at = 0; at < place.length; at += pieceBytes) yield place.subarray(at, at + pieceBytes);
+  }
 }
 
 /** The header, its raw bytes (length and JSON), and where the data starts. */

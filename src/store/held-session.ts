@@ -6,10 +6,12 @@ import { EventEmitter, once } from 'node:events';
 import type { Readable } from 'node:stream';
 import { Problem } from '../errors.ts';
 import type { Part } from '../kernel/extent.ts';
+import type { Progress } from '../kernel/threads.ts';
 import { queuedRequestsMax } from '../limits.ts';
 import type { Slices } from '../session/gradient.ts';
 import type { Head, Receive, Selection, Session, SessionContents, SessionPatch } from '../session/session.ts';
 import { takeSnapshot } from '../session/snapshot.ts';
+import { stateBytes } from '../session/variable.ts';
 import type { CheckpointInfo } from './checkpoint-folder.ts';
 import type { Checkpointer, WrittenCheckpoint } from './checkpointer.ts';
 import { storageProblem } from './files.ts';
@@ -34,6 +36,7 @@ export class HeldSession {
   readonly #onStep: () => void;
   readonly #queue = new Queue(queuedRequestsMax);
   readonly #changes = new EventEmitter().setMaxListeners(0);
+  #measured: { variables: SessionContents['variables']; bytes: number } | undefined;
   #deleted = false;
   #waiting = true;
 
@@ -57,23 +60,33 @@ export class HeldSession {
     return this.#session.contents;
   }
 
+  /** Of its variables and slots in memory. */
+  get bytes(): number {
+    const { variables } = this.#session.contents;
+    if (this.#measured?.variables !== variables) this.#measured = { variables, bytes: stateBytes(variables.values()) };
+    return this.#measured.bytes;
+  }
+
   get view(): SessionView {
     const { head, createdAt, contents } = this.#session;
     return { head, createdAt, contents, lastCheckpoint: this.#checkpointer.folder.newest };
   }
 
   /**
-   * One step by these gradients; `receive` gets the values right after it. `base`, if given, is the iteration that the
-   * gradients were computed from.
+   * One step by these gradients; `receive` gets the values right after it, and `progress` is told as they come. `base`, if
+   * given, is the iteration that the gradients were computed from.
    */
   async applyGradients(
     gradients: ReadonlyMap<string, Slices>,
     base: number | undefined,
     precondition: Precondition,
     receive: Receive,
+    progress?: Progress,
   ): Promise<Head> {
     const session = this.#session;
-    const head = await this.#change(precondition, () => session.apply(session.check(gradients, base), receive));
+    const head = await this.#change(precondition, async () => {
+      return session.apply(await session.check(gradients, base), receive, progress);
+    });
     this.#onStep();
     return head;
   }
@@ -99,8 +112,14 @@ export class HeldSession {
    */
   async waitForChange(revision: number, milliseconds: number, signal: AbortSignal): Promise<void> {
     if (!this.#waiting || this.#session.revision !== revision || signal.aborted) return;
-    const either = AbortSignal.any([signal, AbortSignal.timeout(milliseconds)]);
-    await once(this.#changes, 'change', { signal: either }).catch(() => undefined);
+    // No `AbortSignal.any` with one of `timeout`, which Node 20 may collect as garbage before its time.
+    const enough = new AbortController();
+    const end = () => enough.abort();
+    const timer = setTimeout(end, milliseconds);
+    signal.addEventListener('abort', end);
+    await once(this.#changes, 'change', { signal: enough.signal }).catch(() => undefined);
+    clearTimeout(timer);
+    signal.removeEventListener('abort', end);
     this.#assertLive();
   }
 
@@ -182,6 +201,7 @@ export class HeldSession {
       this.endWaits();
     });
     await this.#checkpointer.idle();
+    this.#session.release();
   }
 
   /** Runs a task in its turn. Throws `session_not_found` if the session has been deleted by then. */

@@ -4,6 +4,7 @@
  */
 import { mkdir, rmdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import type { Executor } from '../kernel/threads.ts';
 import { Session } from '../session/session.ts';
 import { CheckpointFolder, type Damage } from './checkpoint-folder.ts';
 import { Checkpointer } from './checkpointer.ts';
@@ -27,6 +28,8 @@ export interface SessionFolder {
   readonly aside: string;
   readonly onDamage: (damage: Damage) => void;
   readonly onStep: () => void;
+  /** Does what is heavy. */
+  readonly executor: Executor;
 }
 
 /** A new session is live, and on the disk, when its record is; before that its folder is nobody's. */
@@ -70,7 +73,7 @@ export async function recover(folder: SessionFolder): Promise<HeldSession | unde
   const revisions = new Revisions(path, { ...record, revision_limit: revision });
   // At once, so that a second crash does not bring this revision again. If the disk is full, the first change asks anew.
   if (revision > description.revision) await revisions.reserve(revision).catch(() => undefined);
-  const session = new Session(name, description.createdAt, contents, revision);
+  const session = new Session(name, description.createdAt, contents, revision, folder.executor);
   const checkpointer = new Checkpointer(session, checkpoints, record.first_checkpoint, description.revision);
   return new HeldSession(session, checkpointer, revisions, folder.onStep);
 }

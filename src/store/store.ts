@@ -6,14 +6,15 @@
 import { mkdir, readdir, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { Problem } from '../errors.ts';
+import { Threads } from '../kernel/threads.ts';
 import { sessionsMax } from '../limits.ts';
 import { Session, type SessionContents } from '../session/session.ts';
-import { stateBytes } from '../session/variable.ts';
 import type { Damage } from './checkpoint-folder.ts';
 import type { WrittenCheckpoint } from './checkpointer.ts';
 import { DataLock } from './data-lock.ts';
 import { storageProblem, syncFolder } from './files.ts';
 import { type HeldSession, notFound, type Precondition } from './held-session.ts';
+import { MemoryBudget } from './memory-budget.ts';
 import { recover, type SessionFolder, settle } from './recovery.ts';
 import { recordFile } from './session-record.ts';
 
@@ -26,8 +27,10 @@ export interface NewSession {
 
 export interface StoreConfig {
   readonly dataDir: string;
-  /** For the variables and slots of all sessions. */
+  /** For the variables and slots of all sessions, and the bodies and replies of requests. */
   readonly memoryBytesMax: number;
+  /** That share large steps; with none, they hold up everything else. */
+  readonly threads: number;
 }
 
 /** How the store tells what it does; pino's loggers fit. */
@@ -41,10 +44,10 @@ export class Store {
   /** Told of every checkpoint that was written by rule. */
   onCheckpoint: (written: WrittenCheckpoint) => void = () => undefined;
   readonly #folder: string;
-  readonly #memoryBytesMax: number;
-  #reserved = 0;
+  readonly #memory: MemoryBudget;
   readonly #log: Log;
   readonly #lock: DataLock;
+  readonly #threads: Threads;
   readonly #sessions = new Map<string, HeldSession>();
   /** Names being created or deleted. */
   readonly #busy = new Set<string>();
@@ -52,10 +55,11 @@ export class Store {
   readonly #timer: NodeJS.Timeout;
   #ready = false;
 
-  private constructor({ dataDir, memoryBytesMax }: StoreConfig, lock: DataLock, log: Log) {
+  private constructor({ dataDir, memoryBytesMax, threads }: StoreConfig, lock: DataLock, log: Log) {
     this.#folder = dataDir;
-    this.#memoryBytesMax = memoryBytesMax;
+    this.#memory = new MemoryBudget(memoryBytesMax, () => this.held.reduce((sum, { bytes }) => sum + bytes, 0));
     this.#lock = lock;
+    this.#threads = new Threads(threads);
     this.#log = log;
     this.#timer = setInterval(() => {
       for (const name of this.#sessions.keys()) this.#checkpointIfDue(name);
@@ -133,14 +137,16 @@ export class Store {
           headers: { 'retry-after': '60' },
         });
       }
-      const release = this.#reserveMemory(wanted.bytes);
+      const release = this.#memory.reserve(wanted.bytes);
+      let session: Session | undefined;
       try {
-        const session = new Session(name, new Date().toISOString(), await wanted.make(), 0);
+        session = new Session(name, new Date().toISOString(), await wanted.make(), 0, this.#threads);
         const held = await settle(this.#place(name), session);
         this.#sessions.set(name, held);
         this.#log.info({ session: name }, 'session created');
         return held;
       } catch (error) {
+        session?.release();
         throw storageProblem(error);
       } finally {
         release();
@@ -167,6 +173,11 @@ export class Store {
     this.#log.info({ session: name, keepCheckpoints }, 'session deleted');
   }
 
+  /** Lends memory for a request's body or reply; returns how to give it back. Throws `overloaded`, `insufficient_memory`. */
+  lend(bytes: number): () => void {
+    return this.#memory.lend(bytes);
+  }
+
   /** From now on, who waits for a change answers with what there is. */
   endWaits(): void {
     for (const held of this.#sessions.values()) held.endWaits();
@@ -182,6 +193,7 @@ export class Store {
         this.#log.error({ session: name, error: String(error) }, 'the last checkpoint could not be written');
       }
     }
+    await this.#threads.close();
     await this.#lock.release();
   }
 
@@ -205,6 +217,7 @@ export class Store {
         this.#log.error(damage, 'a damaged file was set aside');
       },
       onStep: () => this.#checkpointIfDue(name),
+      executor: this.#threads,
     };
   }
 
@@ -217,23 +230,6 @@ export class Store {
     } finally {
       this.#busy.delete(name);
     }
-  }
-
-  /** Sets memory apart for a session in the making. Throws `insufficient_memory`. */
-  #reserveMemory(bytes: number): () => void {
-    let held = this.#reserved;
-    for (const { contents } of this.#sessions.values()) held += stateBytes(contents.variables.values());
-    const left = this.#memoryBytesMax - held;
-    if (bytes > left) {
-      throw new Problem(
-        'insufficient_memory',
-        `a session must fit into the ${left} bytes of memory that are left. Received: ${bytes} bytes`,
-      );
-    }
-    this.#reserved += bytes;
-    return () => {
-      this.#reserved -= bytes;
-    };
   }
 
   #requireRecovered(): void {

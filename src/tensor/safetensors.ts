@@ -61,14 +61,16 @@ export function parseSafetensors(bytes: Uint8Array): SafetensorsFile {
  */
 export function readHeaderLength(start: Uint8Array, fileBytes: number): number {
   if (fileBytes < lengthBytes) throw malformed('safetensors file must have at least 8 bytes', fileBytes);
-  const length = new DataView(start.buffer, start.byteOffset, lengthBytes).getBigUint64(0, true);
-  if (length > BigInt(safetensorsHeaderBytesMax)) {
-    throw malformed(`safetensors header must have at most ${safetensorsHeaderBytesMax} bytes`, length);
+  const view = new DataView(start.buffer, start.byteOffset, lengthBytes);
+  const length = view.getUint32(4, true) * 2 ** 32 + view.getUint32(0, true);
+  if (length > safetensorsHeaderBytesMax) {
+    const received = view.getBigUint64(0, true);
+    throw malformed(`safetensors header must have at most ${safetensorsHeaderBytesMax} bytes`, received);
   }
-  if (lengthBytes + Number(length) > fileBytes) {
+  if (lengthBytes + length > fileBytes) {
     throw malformed(`safetensors header must end within the file's ${fileBytes} bytes`, `a header of ${length} bytes`);
   }
-  return Number(length);
+  return length;
 }
 
 /** Reads a header alone, the N bytes of JSON, for a file with `dataBytes` bytes of data. Throws as `parseSafetensors` does. */
@@ -86,12 +88,14 @@ export function readSafetensorsHeader(header: Uint8Array, dataBytes: number): Sa
   return { metadata, entries };
 }
 
+const utf8 = new TextDecoder('utf-8', { fatal: true });
+
 function decodeUtf8(header: Uint8Array): string {
   if (header[0] !== 0x7b) {
     throw malformed('safetensors header must begin with "{"', quote(String.fromCharCode(...header.subarray(0, 1))));
   }
   try {
-    return new TextDecoder('utf-8', { fatal: true }).decode(header);
+    return utf8.decode(header);
   } catch (cause) {
     throw new Problem('malformed_body', 'safetensors header must be UTF-8. Received: other bytes', { cause });
   }
@@ -210,7 +214,8 @@ export function layoutSafetensors(
   for (const { name, dtype, shape } of sorted) {
     assert(!begins.has(name) && name !== metadataName, `tensor names must be distinct. Received: ${name}`);
     const end = dataBytes + byteLength(dtype, shape);
-    members.push(`${JSON.stringify(name)}:${JSON.stringify({ dtype, shape, data_offsets: [dataBytes, end] })}`);
+    const entry = `{"dtype":"${dtype}","shape":[${shape.join()}],"data_offsets":[${dataBytes},${end}]}`;
+    members.push(`${JSON.stringify(name)}:${entry}`);
     begins.set(name, dataBytes);
     dataBytes = end;
   }
@@ -220,11 +225,12 @@ export function layoutSafetensors(
 }
 
 function encodeHeader(json: string): Uint8Array {
-  const text = Buffer.from(json);
-  const length = Math.ceil(text.length / 8) * 8;
+  const bytes = Buffer.byteLength(json);
+  const length = Math.ceil(bytes / 8) * 8;
   assert(length <= safetensorsHeaderBytesMax, `safetensors header must fit its bound. Received: ${length} bytes`);
-  const header = Buffer.alloc(lengthBytes + length, ' ');
-  header.writeBigUInt64LE(BigInt(length));
-  header.set(text, lengthBytes);
+  const header = Buffer.allocUnsafe(lengthBytes + length);
+  header.writeUInt32LE(length);
+  header.writeUInt32LE(0, 4);
+  header.write(json + ' '.repeat(length - bytes), lengthBytes);
   return header;
 }

@@ -60,9 +60,9 @@ describe('the newest checkpoint', () => {
       assert.equal(log.filter((line) => line.startsWith('error ') && line.includes(aside)).length, 1);
 
       const { revision, iterations, digest } = heldState(store.session('hurt'));
-      assert.deepEqual({ iterations, digest }, { iterations: 2, digest: pathAt(2) });
+      assert.deepEqual({ iterations, digest }, { iterations: 2, digest: await pathAt(2) });
       assert.ok(revision > 4, `revision 4 stood for other contents. Received: ${revision}`);
-      assert.deepEqual(heldState(store.session('well')), { revision: 0, iterations: 0, digest: pathAt(0) });
+      assert.deepEqual(heldState(store.session('well')), { revision: 0, iterations: 0, digest: await pathAt(0) });
     });
   }
 
@@ -97,7 +97,7 @@ test('a session with no good checkpoint is named as gone, the server starts, and
     aside.some((file) => file.startsWith('session.json')),
     aside.join(),
   );
-  assert.equal(heldState(await createOnPath(store, 'hurt')).digest, pathAt(0));
+  assert.equal(heldState(await createOnPath(store, 'hurt')).digest, await pathAt(0));
 });
 
 describe('a session.json', () => {
@@ -121,7 +121,7 @@ describe('a session.json', () => {
       assert.match(report.file, /damaged\/hurt\/session\.json/);
       assert.ok(log.some((line) => line.startsWith('error ') && line.includes(report.file)));
       const { revision, iterations, digest } = heldState(store.session('hurt'));
-      assert.deepEqual({ iterations, digest }, { iterations: 4, digest: pathAt(4) });
+      assert.deepEqual({ iterations, digest }, { iterations: 4, digest: await pathAt(4) });
       assert.ok(revision > 4 && Number.isSafeInteger(revision), String(revision));
     });
   }
@@ -187,8 +187,8 @@ test('after a clean end, the revision and everything else is the same, as often 
   await prepare(t, folder);
   for (let start = 0; start < 3; start++) {
     const { store, close } = await openStore(t, folder);
-    assert.deepEqual(heldState(store.session('hurt')), { revision: 4, iterations: 4, digest: pathAt(4) });
-    assert.deepEqual(heldState(store.session('well')), { revision: 0, iterations: 0, digest: pathAt(0) });
+    assert.deepEqual(heldState(store.session('hurt')), { revision: 4, iterations: 4, digest: await pathAt(4) });
+    assert.deepEqual(heldState(store.session('well')), { revision: 0, iterations: 0, digest: await pathAt(0) });
     await close();
   }
   assert.equal((await readdir(join(folder, 'sessions/well'))).length, 3, 'no start has written another checkpoint');
@@ -225,7 +225,7 @@ test('what a crash left half-written is removed and never used, in sessions and 
   for (const path of left)
     await writeFile(join(folder, 'sessions', path), await readFile(join(folder, 'sessions/hurt', newest)));
   const { store } = await openStore(t, folder);
-  assert.deepEqual(heldState(store.session('hurt')), { revision: 4, iterations: 4, digest: pathAt(4) });
+  assert.deepEqual(heldState(store.session('hurt')), { revision: 4, iterations: 4, digest: await pathAt(4) });
   assert.deepEqual(
     store.list().map(({ name }) => name),
     ['hurt', 'well'],

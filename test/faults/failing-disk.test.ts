@@ -81,7 +81,7 @@ test('a checkpoint fails whole, and the ones before it stay', { timeout: 120_000
     const saved = held.view.lastCheckpoint?.iterations;
     const { error } = await disk.during(failure, checkpoint);
     const { iterations, digest } = heldState(held);
-    assert.equal(digest, pathAt(iterations), what);
+    assert.equal(digest, await pathAt(iterations), what);
     if (error !== undefined) assertStorageProblem(error, failure);
     assert.equal(held.view.lastCheckpoint?.iterations, error === undefined ? iterations : saved, what);
 
@@ -89,7 +89,7 @@ test('a checkpoint fails whole, and the ones before it stay', { timeout: 120_000
     assert.deepEqual(damaged, [], what);
     const found = states.get('a')?.iterations as number;
     assert.equal(found, held.view.lastCheckpoint?.iterations, what);
-    assert.equal(states.get('a')?.digest, pathAt(found), what);
+    assert.equal(states.get('a')?.digest, await pathAt(found), what);
     await checkpoint();
     await assertAgreement(held, join(folder, 'sessions/a'));
   }
@@ -153,7 +153,7 @@ for (const keep of [false, true]) {
       const { damaged, states } = await crashed(t, folder);
       assert.deepEqual({ damaged, names: [...states.keys()] }, { damaged: [], names }, what);
       if (error !== undefined) {
-        assert.equal(states.get('a')?.digest, pathAt(2), what);
+        assert.equal(states.get('a')?.digest, await pathAt(2), what);
         await remove();
       }
     }
@@ -185,7 +185,7 @@ test('a first step whose revision cannot be reserved is refused and changes noth
     assert.deepEqual(heldState(held), {
       revision: state.revision + 1,
       iterations: state.iterations + 1,
-      digest: pathAt(state.iterations + 1),
+      digest: await pathAt(state.iterations + 1),
     });
     await close();
   }
@@ -247,5 +247,5 @@ test('a disk that takes a few bytes at a time gets all of them', async (t) => {
   await assertAgreement(held, join(folder, 'sessions/a'));
   const { damaged, states } = await crashed(t, folder);
   assert.deepEqual(damaged, []);
-  assert.equal(states.get('a')?.digest, pathAt(1));
+  assert.equal(states.get('a')?.digest, await pathAt(1));
 });

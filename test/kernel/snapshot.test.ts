@@ -2,12 +2,10 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
-import { noClip, type Values } from '../../src/kernel/blocks.ts';
+import type { Values } from '../../src/kernel/blocks.ts';
 import { type Part, parts } from '../../src/kernel/extent.ts';
 import { VariableSnapshot } from '../../src/kernel/snapshot.ts';
-import { stepDense, stepSparse } from '../../src/kernel/step.ts';
 import { allocate, type VariableMemory } from '../../src/kernel/variable-memory.ts';
-import { groupRows } from '../../src/optimizer/indexed-slices.ts';
 import { bytesPerElement } from '../../src/tensor/dtype.ts';
 import { encode, randomFloats, randomUnits } from '../support/floats.ts';
 import {
@@ -20,6 +18,7 @@ import {
   stepCases,
   variableDtypes,
 } from '../support/step-cases.ts';
+import { takeDense, takeSparse } from '../support/steps.ts';
 
 const blockElements = 16_384;
 
@@ -30,7 +29,7 @@ function bytesOf(memory: VariableMemory, part: Part): Uint8Array {
 }
 
 /** One random change of the memory, of any of the kinds there are. */
-function change(memory: VariableMemory, given: StepCase, kind: number): void {
+async function change(memory: VariableMemory, given: StepCase, kind: number): Promise<void> {
   const { dtype, rows, width } = memory;
   const own = { ...given, dtype };
   const next = randomUnits(given.seed);
@@ -38,16 +37,10 @@ function change(memory: VariableMemory, given: StepCase, kind: number): void {
   const part = parts[given.seed % 3] as Part;
   const first = Math.floor(next() * rows * width);
   const count = Math.floor(next() * (rows * width - first + 1));
-  if (kind === 0) stepDense(memory, randomGradient(own, rows * width).sent, noClip, scalarsOf(own), undefined);
+  const scalars = scalarsOf(own);
+  if (kind === 0) await takeDense(memory, { gradient: randomGradient(own, rows * width).sent, scalars });
   else if (kind === 1) {
-    stepSparse(
-      memory,
-      randomGradient(own, indices.length * width).sent,
-      groupRows(indices),
-      noClip,
-      scalarsOf(own),
-      undefined,
-    );
+    await takeSparse(memory, indices, { gradient: randomGradient(own, indices.length * width).sent, scalars });
   } else if (kind === 2) memory.write(part, first, count, encode(randomFloats(given.seed, count, dtype), dtype));
   else {
     const named = [...new Set(indices)];
@@ -67,7 +60,7 @@ const shapes = fc.constantFrom<[number, number][]>(
 const banks = fc.constantFrom(undefined, 300_000);
 
 describe('a snapshot read piece by piece', () => {
-  test('gives exactly the bytes of its moment, whatever steps and assignments come between the pieces', () => {
+  test('gives exactly the bytes of its moment, whatever steps and assignments come between the pieces', async () => {
     const plan = fc.array(
       fc.oneof(
         fc.record({ take: fc.constantFrom(...parts), count: fc.integer({ min: 1, max: 3 }) }),
@@ -75,8 +68,8 @@ describe('a snapshot read piece by piece', () => {
       ),
       { maxLength: 14 },
     );
-    fc.assert(
-      fc.property(stepCases, shapes, banks, plan, (start, [rows, width], bankBytes, actions) => {
+    await fc.assert(
+      fc.asyncProperty(stepCases, shapes, banks, plan, async (start, [rows, width], bankBytes, actions) => {
         const extent = { dtype: start.dtype, rows, width };
         const [memory] = holding([extent], [randomState(start, rows * width)], bankBytes) as [VariableMemory];
         const moment = { w: bytesOf(memory, 'w'), m: bytesOf(memory, 'm'), v: bytesOf(memory, 'v') };
@@ -95,7 +88,7 @@ describe('a snapshot read piece by piece', () => {
         };
         for (const action of actions) {
           if ('take' in action) take(action.take, action.count);
-          else change(memory, action.given, action.kind);
+          else await change(memory, action.given, action.kind);
         }
         for (const part of parts) take(part, snapshot.blocks);
         memory.endSnapshot();
@@ -108,14 +101,14 @@ describe('a snapshot read piece by piece', () => {
     );
   });
 
-  test('lets the changes through: the memory holds the same bits as without a snapshot', () => {
+  test('lets the changes through: the memory holds the same bits as without a snapshot', async () => {
     for (const dtype of variableDtypes) {
       const given: StepCase = { dtype, wire: dtype, misalignment: 0, reply: dtype, seed: 5, iterations: 1 };
       const extent = { dtype, rows: 50, width: 1000 };
       const states = [randomState(given, 50_000), randomState(given, 50_000)];
       const [watched, free] = holding([extent, extent], states) as [VariableMemory, VariableMemory];
       watched.beginSnapshot();
-      for (const memory of [watched, free]) for (let kind = 0; kind < 4; kind++) change(memory, given, kind);
+      for (const memory of [watched, free]) for (let kind = 0; kind < 4; kind++) await change(memory, given, kind);
       for (const part of parts) assert.equal(Buffer.compare(bytesOf(watched, part), bytesOf(free, part)), 0);
     }
   });

@@ -2,8 +2,9 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
-import { groupRows, readIndices } from '../../src/optimizer/indexed-slices.ts';
+import { nameRows, readIndices } from '../../src/optimizer/indexed-slices.ts';
 import { bytesPerElement, type IndexDtype } from '../../src/tensor/dtype.ts';
+import { randomUnits } from '../support/floats.ts';
 
 function tensor(indices: readonly bigint[], dtype: IndexDtype, misalignment = 0) {
   const size = bytesPerElement[dtype];
@@ -48,38 +49,79 @@ describe('readIndices', () => {
   });
 });
 
-describe('groupRows', () => {
-  /** For every row that is named, the positions that name it, in order. */
-  function naive(indices: readonly number[]): [number, number[]][] {
-    const rows = [...new Set(indices)].sort((a, b) => a - b);
-    return rows.map((row) => [row, indices.flatMap((each, position) => (each === row ? [position] : []))]);
+describe('nameRows', () => {
+  /** For each slice, whether an earlier one has the same row, and which is the first; all by looking. */
+  function naive(indices: readonly number[]) {
+    const firstOf = indices.map((row) => indices.indexOf(row));
+    const repeats = indices.flatMap((_, slice) =>
+      firstOf[slice] === slice ? [] : [[firstOf[slice] as number, slice]],
+    );
+    const byFirst = repeats.sort(([a = 0, s = 0], [b = 0, t = 0]) => a - b || s - t);
+    return {
+      rows: indices.map((row, slice) => (firstOf[slice] === slice ? row : -1)),
+      firsts: byFirst.map(([first]) => first),
+      later: byFirst.map(([, slice]) => slice),
+      ascending: [...new Set(indices)].sort((a, b) => a - b),
+    };
   }
 
-  function groups(indices: readonly number[]): [number, number[]][] {
-    const { rows, starts, order } = groupRows(Float64Array.from(indices));
-    assert.equal(starts.length, rows.length + 1);
-    assert.equal(order.length, indices.length);
-    return [...rows].map((row, k) => [row, [...order.subarray(starts[k], starts[k + 1])]]);
+  function named(indices: readonly number[]) {
+    const given = Float64Array.from(indices);
+    const { rows, firsts, later, ascending } = nameRows(given);
+    assert.deepEqual([...given], indices, 'the indices must stay as they were');
+    assert.ok(rows instanceof Float64Array && ascending instanceof Float64Array);
+    assert.ok(firsts instanceof Uint32Array && later instanceof Uint32Array);
+    return { rows: [...rows], firsts: [...firsts], later: [...later], ascending: [...ascending] };
   }
 
-  test('names each row once, ascending, with its positions first to last', () => {
-    const row = fc.oneof(fc.nat(5), fc.nat(2 ** 33));
+  const largest = Number.MAX_SAFE_INTEGER;
+  // Rows of one, two and more digits of 11 bits, and of more than 32 bits, with their neighbours about the borders.
+  const borders = [2 ** 11, 2 ** 22, 2 ** 32, 2 ** 33, 2 ** 43, 2 ** 44, largest - 2];
+  const row = fc.oneof(
+    fc.nat(5),
+    fc.nat(5000),
+    fc.nat(2 ** 33),
+    fc.maxSafeNat(),
+    fc.tuple(fc.constantFrom(...borders), fc.integer({ min: -2, max: 2 })).map(([border, by]) => border + by),
+  );
+
+  test('tells of each slice whether it is the first of its row, the later ones by first, and the rows ascending', () => {
     fc.assert(
-      fc.property(fc.array(row, { maxLength: 60 }), (indices) => {
-        assert.deepEqual(groups(indices), naive(indices));
+      fc.property(fc.array(row, { maxLength: 60 }), fc.nat(3), (some, repeats) => {
+        const indices = Array(repeats + 1)
+          .fill(some)
+          .flat();
+        assert.deepEqual(named(indices), naive(indices));
         const sorted = indices.toSorted((a, b) => a - b);
-        assert.deepEqual(groups(sorted), naive(sorted));
+        assert.deepEqual(named(sorted), naive(sorted));
+        assert.deepEqual(named(sorted.reverse()), naive(sorted));
       }),
+      { numRuns: 200 },
     );
   });
 
+  test('does so for thousands of slices, most of them repeats or most of them not', () => {
+    for (const spread of [1, 7, 300, 4000, 2 ** 23, 2 ** 40]) {
+      const next = randomUnits(spread);
+      const indices = Array.from({ length: 3000 }, () => Math.floor(next() * spread));
+      assert.deepEqual(named(indices), naive(indices));
+    }
+  });
+
   test('of nothing is nothing, and of one row many times is one row', () => {
-    assert.deepEqual(groups([]), []);
-    assert.deepEqual(groups([4, 4, 4]), [[4, [0, 1, 2]]]);
-    assert.deepEqual(groups([3, 1, 3, 0, 3, 1]), [
-      [0, [3]],
-      [1, [1, 5]],
-      [3, [0, 2, 4]],
-    ]);
+    assert.deepEqual(named([]), { rows: [], firsts: [], later: [], ascending: [] });
+    assert.deepEqual(named([4, 4, 4]), { rows: [4, -1, -1], firsts: [0, 0], later: [1, 2], ascending: [4] });
+    assert.deepEqual(named([3, 1, 3, 0, 1, 3]), {
+      rows: [3, 1, -1, 0, -1, -1],
+      firsts: [0, 0, 1],
+      later: [2, 5, 4],
+      ascending: [0, 1, 3],
+    });
+    assert.deepEqual(named([largest, 0, largest]), {
+      rows: [largest, 0, -1],
+      firsts: [0],
+      later: [2],
+      ascending: [0, largest],
+    });
   });
 });

@@ -64,7 +64,7 @@ async function assertOnPath(server: ServerProcess, name: string, known: Told): P
     iterations >= known.saved,
     `${name} is at ${iterations}, and a checkpoint of ${known.saved} was acknowledged`,
   );
-  assert.equal(digest, pathAt(iterations), `${name} must be on its path at ${iterations}`);
+  assert.equal(digest, await pathAt(iterations), `${name} must be on its path at ${iterations}`);
   assert.ok(revision > known.revision, `${name} must have a revision above ${known.revision}. Received: ${revision}`);
   Object.assign(known, { revision, iterations, saved: iterations });
 }

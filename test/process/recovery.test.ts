@@ -57,6 +57,6 @@ test('until every session is back, what is not there yet is answered with recove
     [{ session: 'late', file: join(dataDir, 'damaged/late/ckpt-000002.safetensors') }],
   );
   const late = await servedState((...call) => server.call(...call), 'late');
-  assert.deepEqual({ ...late, revision: 0 }, { revision: 0, iterations: 0, digest: pathAt(0) });
+  assert.deepEqual({ ...late, revision: 0 }, { revision: 0, iterations: 0, digest: await pathAt(0) });
   assert.deepEqual(await server.end('SIGTERM'), { code: 0, signal: null });
 });

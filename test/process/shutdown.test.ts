@@ -47,8 +47,12 @@ describe('the end of the process', { concurrency: 2 }, () => {
 
       const again = await startServer(t, dataDir);
       const pushed = await stateOf(again, 'pushed');
-      assert.deepEqual(pushed, { revision: acknowledged, iterations: acknowledged, digest: pathAt(acknowledged) });
-      assert.deepEqual(await stateOf(again, 'quiet'), { revision: 0, iterations: 0, digest: pathAt(0) });
+      assert.deepEqual(pushed, {
+        revision: acknowledged,
+        iterations: acknowledged,
+        digest: await pathAt(acknowledged),
+      });
+      assert.deepEqual(await stateOf(again, 'quiet'), { revision: 0, iterations: 0, digest: await pathAt(0) });
       assert.deepEqual((await again.call('GET', '/readyz')).json, { status: 'ready', sessions: 2, damaged: [] });
     },
   );

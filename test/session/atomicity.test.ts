@@ -181,24 +181,27 @@ const refusals: readonly [what: string, act: (session: Session) => unknown, code
 
 describe('a request that is refused leaves every bit, the revision and the counter as they were', () => {
   for (const [what, act, code, message] of refusals) {
-    test(`for ${what}`, () => {
-      const session = sampleSession();
+    test(`for ${what}`, async () => {
+      const session = await sampleSession();
       const before = everything(session);
-      assert.throws(() => act(session), { code, message, applied: false });
+      await assert.rejects(async () => act(session), { code, message, applied: false });
       assert.deepEqual(everything(session), before);
     });
   }
 
-  test('for a receiver that fails', () => {
-    const session = sampleSession();
+  test('for a receiver that fails', async () => {
+    const session = await sampleSession();
     const before = everything(session);
-    const checked = session.check(new Map(Object.entries(good)));
-    assert.throws(() => session.apply(checked, () => assert.fail('no room')), /no room/);
+    const checked = await session.check(new Map(Object.entries(good)));
+    await assert.rejects(
+      session.apply(checked, () => assert.fail('no room')),
+      /no room/,
+    );
     assert.deepEqual(everything(session), before);
   });
 
-  test('for several things that are wrong, each named with its place', () => {
-    const session = sampleSession();
+  test('for several things that are wrong, each named with its place', async () => {
+    const session = await sampleSession();
     const before = everything(session);
     const gradients = {
       'a/b~c': dense([1], [1]),
@@ -206,25 +209,22 @@ describe('a request that is refused leaves every bit, the revision and the count
       b: dense([1, 1], [2]),
       s: dense([Number.NaN], []),
     };
-    assert.throws(
-      () => applyStep(session, gradients),
-      (problem: Problem) => {
-        assert.equal(problem.code, 'unknown_variable');
-        assert.match(problem.message, /\(and 2 more\)$/);
-        assert.deepEqual(
-          problem.errors?.map(({ pointer }) => pointer),
-          ['/gradients/a~1b~0c', '/gradients/w', '/gradients/s'],
-        );
-        return true;
-      },
-    );
+    await assert.rejects(applyStep(session, gradients), (problem: Problem) => {
+      assert.equal(problem.code, 'unknown_variable');
+      assert.match(problem.message, /\(and 2 more\)$/);
+      assert.deepEqual(
+        problem.errors?.map(({ pointer }) => pointer),
+        ['/gradients/a~1b~0c', '/gradients/w', '/gradients/s'],
+      );
+      return true;
+    });
     assert.deepEqual(everything(session), before);
   });
 });
 
-test('checking changes nothing, and takes any base up to the counter', () => {
-  const session = sampleSession();
+test('checking changes nothing, and takes any base up to the counter', async () => {
+  const session = await sampleSession();
   const before = everything(session);
-  for (const base of [undefined, 0, 4, 5]) session.check(new Map(Object.entries(good)), base);
+  for (const base of [undefined, 0, 4, 5]) await session.check(new Map(Object.entries(good)), base);
   assert.deepEqual(everything(session), before);
 });

@@ -16,9 +16,9 @@ import { applyStep, dense, everything, read, sampleSession, sessionOf, sparse, v
 const good: Record<string, Slices> = { w: dense([1, 1, 1, 1, 1, 1], [3, 2]) };
 
 describe('a step', () => {
-  test('tells where it leads before it is taken, and gives the values right after it in the order asked', () => {
-    const session = sampleSession();
-    const { head, tensors } = applyStep(session, {
+  test('tells where it leads before it is taken, and gives the values right after it in the order asked', async () => {
+    const session = await sampleSession();
+    const { head, tensors } = await applyStep(session, {
       s: dense([2], []),
       w: sparse([2, 0, 2], [1, 1, 1, 1, 1, 1], [3, 2]),
     });
@@ -29,56 +29,59 @@ describe('a step', () => {
         ['w', [2, 2], 'F32', [0, 2]],
       ],
     );
-    const { w, s } = valuesOf(session, 'w') as { w: number[]; s: number[] };
+    const { w, s } = (await valuesOf(session, 'w')) as { w: number[]; s: number[] };
     assert.deepEqual(tensors[0]?.values, s);
     assert.deepEqual(tensors[1]?.values, [...w.slice(0, 2), ...w.slice(4)]);
     assert.deepEqual(head, { session: 's', revision: 43, iterations: 6, learningRate: head.learningRate });
   });
 
-  test('tells the rate that it used; the session tells the one that the next step will use', () => {
-    const session = sampleSession();
+  test('tells the rate that it used; the session tells the one that the next step will use', async () => {
+    const session = await sampleSession();
     // 0.1 / (1 + 0.5 * iterations) in float32, with iterations = 5 and then 6.
     const rate = (iterations: number) => Math.fround(Math.fround(0.1) / Math.fround(1 + 0.5 * iterations));
     assert.equal(session.head.learningRate, rate(5));
-    assert.equal(applyStep(session, good).head.learningRate, rate(5));
+    assert.equal((await applyStep(session, good)).head.learningRate, rate(5));
     assert.equal(session.head.learningRate, rate(6));
   });
 
-  test('changes no variable that it does not name, and no row', () => {
-    const session = sampleSession();
-    const [before, slots] = [valuesOf(session, 'w'), valuesOf(session, 'v')];
-    applyStep(session, { w: sparse([1], [1, 1], [1, 2]) });
-    const after = valuesOf(session, 'w');
+  test('changes no variable that it does not name, and no row', async () => {
+    const session = await sampleSession();
+    const [before, slots] = [await valuesOf(session, 'w'), await valuesOf(session, 'v')];
+    await applyStep(session, { w: sparse([1], [1, 1], [1, 2]) });
+    const after = await valuesOf(session, 'w');
     assert.deepEqual([after.b, after.s], [before.b, before.s]);
     assert.deepEqual([after.w?.slice(0, 2), after.w?.slice(4)], [before.w?.slice(0, 2), before.w?.slice(4)]);
-    assert.deepEqual(valuesOf(session, 'v').w?.slice(0, 2), slots.w?.slice(0, 2));
+    assert.deepEqual((await valuesOf(session, 'v')).w?.slice(0, 2), slots.w?.slice(0, 2));
     assert.notDeepEqual(after.w, before.w);
   });
 
-  test('moves the counter by one, even if it names no row or no variable', () => {
-    const session = sampleSession();
-    const before = [valuesOf(session, 'w'), valuesOf(session, 'm'), valuesOf(session, 'v')];
-    assert.deepEqual(applyStep(session, { w: sparse([], [], [0, 2]) }).tensors[0]?.values, []);
-    applyStep(session, {});
-    assert.deepEqual([valuesOf(session, 'w'), valuesOf(session, 'm'), valuesOf(session, 'v')], before);
+  test('moves the counter by one, even if it names no row or no variable', async () => {
+    const session = await sampleSession();
+    const before = [await valuesOf(session, 'w'), await valuesOf(session, 'm'), await valuesOf(session, 'v')];
+    assert.deepEqual((await applyStep(session, { w: sparse([], [], [0, 2]) })).tensors[0]?.values, []);
+    await applyStep(session, {});
+    assert.deepEqual(
+      [await valuesOf(session, 'w'), await valuesOf(session, 'm'), await valuesOf(session, 'v')],
+      before,
+    );
     assert.deepEqual([session.revision, session.contents.iterations], [44, 7]);
   });
 
-  test('gives nothing to who gives no places', () => {
-    const [asked, silent] = [sampleSession(), sampleSession()];
-    applyStep(asked, good);
-    silent.apply(silent.check(new Map(Object.entries(good))), () => []);
+  test('gives nothing to who gives no places', async () => {
+    const [asked, silent] = [await sampleSession(), await sampleSession()];
+    await applyStep(asked, good);
+    await silent.apply(await silent.check(new Map(Object.entries(good))), () => []);
     assert.deepEqual(everything(silent), everything(asked));
   });
 });
 
 describe('reading', () => {
-  test('gives rows in the order asked for, repeats too, of any part, and everything by default', () => {
+  test('gives rows in the order asked for, repeats too, of any part, and everything by default', async () => {
     const session = sessionOf({
       w: { shape: [3, 2], values: [1, 2, 3, 4, 5, 6] },
       b: { shape: [2], dtype: 'F64', values: [7, 8] },
     });
-    const { head, tensors } = read(session, 'w', [
+    const { head, tensors } = await read(session, 'w', [
       { variable: 'b', rows: [1, 0, 1] },
       { variable: 'w', rows: [2] },
       { variable: 'b' },
@@ -92,15 +95,15 @@ describe('reading', () => {
       ],
     );
     assert.deepEqual(head, session.head);
-    assert.deepEqual(valuesOf(session, 'w'), { w: [1, 2, 3, 4, 5, 6], b: [7, 8] });
-    assert.deepEqual(valuesOf(session, 'm'), { w: [0, 0, 0, 0, 0, 0], b: [0, 0] });
+    assert.deepEqual(await valuesOf(session, 'w'), { w: [1, 2, 3, 4, 5, 6], b: [7, 8] });
+    assert.deepEqual(await valuesOf(session, 'm'), { w: [0, 0, 0, 0, 0, 0], b: [0, 0] });
   });
 });
 
 describe('an assignment', () => {
-  test('overwrites a part, whole or by rows, raises the revision by one and leaves the counter', () => {
-    const session = sampleSession();
-    const slots = valuesOf(session, 'v');
+  test('overwrites a part, whole or by rows, raises the revision by one and leaves the counter', async () => {
+    const session = await sampleSession();
+    const slots = await valuesOf(session, 'v');
     const { revision, iterations } = session.assign(
       'm',
       new Map([
@@ -108,7 +111,7 @@ describe('an assignment', () => {
         ['b', dense([0.1, -0], [2], 'F64')],
       ]),
     );
-    const m = valuesOf(session, 'm');
+    const m = await valuesOf(session, 'm');
     assert.deepEqual(
       [m.w?.slice(4), m.w?.slice(0, 2), m.b],
       [
@@ -117,21 +120,21 @@ describe('an assignment', () => {
         [0.1, -0],
       ],
     );
-    assert.deepEqual(valuesOf(session, 'v'), slots);
+    assert.deepEqual(await valuesOf(session, 'v'), slots);
     assert.deepEqual([revision, iterations], [43, 5]);
   });
 
-  test('takes infinities and NaN as they are, from F64 too', () => {
-    const session = sampleSession();
+  test('takes infinities and NaN as they are, from F64 too', async () => {
+    const session = await sampleSession();
     const values = [Number.POSITIVE_INFINITY, Number.NaN, 1, 2, 3, Number.NEGATIVE_INFINITY];
     session.assign('w', new Map([['w', dense(values, [3, 2], 'F64')]]));
-    assert.deepEqual(valuesOf(session, 'w').w, values);
+    assert.deepEqual((await valuesOf(session, 'w')).w, values);
   });
 });
 
 describe('a patch', () => {
-  test('merges, takes effect at the next step and raises the revision by one', () => {
-    const session = sampleSession();
+  test('merges, takes effect at the next step and raises the revision by one', async () => {
+    const session = await sampleSession();
     const head = session.patch({
       iterations: 7,
       optimizer: { config: { learning_rate: 0.25, decay: null } },
@@ -145,20 +148,20 @@ describe('a patch', () => {
     assert.deepEqual(settings.checkpointing, { ...defaultSettings.checkpointing, keep: 2 });
     session.patch({ metadata: null, checkpointing: null });
     assert.deepEqual(session.contents.settings, defaultSettings);
-    assert.equal(applyStep(session, good).head.iterations, 8);
+    assert.equal((await applyStep(session, good)).head.iterations, 8);
   });
 });
 
 describe('a replacement', () => {
-  test('puts all contents in place of the old ones, while the revision goes on', () => {
+  test('puts all contents in place of the old ones, while the revision goes on', async () => {
     const [session, other] = [
-      sampleSession(),
+      await sampleSession(),
       sessionOf({ x: { shape: [1], values: [3] } }, { iterations: 77, revision: 5 }),
     ];
     const { revision, iterations } = session.replace(other.contents);
     assert.deepEqual([revision, iterations], [43, 77]);
-    assert.deepEqual(valuesOf(session, 'w'), { x: [3] });
-    assert.throws(() => applyStep(session, good), { code: 'unknown_variable' });
+    assert.deepEqual(await valuesOf(session, 'w'), { x: [3] });
+    await assert.rejects(applyStep(session, good), { code: 'unknown_variable' });
   });
 });
 
@@ -168,7 +171,7 @@ describe('any sequence of requests', () => {
   const dtypes = { a: 'F32', b: 'F64' } as const;
 
   /** One random request: to either variable or both, dense or sparse. */
-  function step(session: Session, states: Record<'a' | 'b', State>, seed: number): void {
+  async function step(session: Session, states: Record<'a' | 'b', State>, seed: number): Promise<void> {
     const next = randomUnits(seed);
     const gradients: Record<string, Slices> = {};
     const { iterations } = session.contents;
@@ -190,12 +193,13 @@ describe('any sequence of requests', () => {
         referenceSparse(state, width, indices, values, scalars, dtype);
       }
     }
-    applyStep(session, gradients);
+    await applyStep(session, gradients);
   }
 
-  test('with refused ones among them gives the reference’s bits of those that were taken', () => {
-    fc.assert(
-      fc.property(fc.array(fc.record({ seed: fc.nat(), refused: fc.boolean() }), { maxLength: 12 }), (requests) => {
+  test('with refused ones among them gives the reference’s bits of those that were taken', async () => {
+    const requests = fc.array(fc.record({ seed: fc.nat(), refused: fc.boolean() }), { maxLength: 12 });
+    await fc.assert(
+      fc.asyncProperty(requests, async (given) => {
         const session = sessionOf({ a: { shape: shapes.a }, b: { shape: shapes.b, dtype: 'F64' } }, { config });
         const zeros = (count: number): State => ({
           w: new Float64Array(count),
@@ -203,13 +207,13 @@ describe('any sequence of requests', () => {
           v: new Float64Array(count),
         });
         const states = { a: zeros(12), b: zeros(5) };
-        for (const { seed, refused } of requests) {
+        for (const { seed, refused } of given) {
           if (refused)
-            assert.throws(() => applyStep(session, { a: dense(Array(12).fill(1), [4, 3]), b: dense([1], [1]) }));
-          else step(session, states, seed);
+            await assert.rejects(applyStep(session, { a: dense(Array(12).fill(1), [4, 3]), b: dense([1], [1]) }));
+          else await step(session, states, seed);
         }
         for (const part of ['w', 'm', 'v'] as const) {
-          const held = valuesOf(session, part);
+          const held = await valuesOf(session, part);
           for (const name of ['a', 'b'] as const) {
             assertSameBits(
               encode(held[name] as number[], 'F64'),
@@ -218,7 +222,7 @@ describe('any sequence of requests', () => {
             );
           }
         }
-        assert.equal(session.contents.iterations, requests.filter(({ refused }) => !refused).length);
+        assert.equal(session.contents.iterations, given.filter(({ refused }) => !refused).length);
       }),
       { numRuns: 60 },
     );

@@ -92,31 +92,31 @@ function compareStep(
   }
 }
 
-function run(given: VectorCase): void {
+async function run(given: VectorCase): Promise<void> {
   const { config, iterations, variables, steps, expected } = given;
   const session = sessionOf(
     Object.fromEntries(variables.map(({ name, shape, value }) => [name, { shape, values: flat(value) }])),
     { config, iterations },
   );
-  steps.forEach(({ set_learning_rate, set_iterations, grads }, step) => {
+  for (const [step, { set_learning_rate, set_iterations, grads }] of steps.entries()) {
     if (set_learning_rate !== undefined) {
       session.patch({ optimizer: { config: { learning_rate: set_learning_rate } } });
     }
     if (set_iterations !== undefined) session.patch({ iterations: set_iterations });
-    const { head } = applyStep(session, gradientsOf(given, grads));
+    const { head } = await applyStep(session, gradientsOf(given, grads));
     const wanted = expected[step] as Expected;
     assert.equal(head.iterations, wanted.iterations);
     assert.equal(head.learningRate, Math.fround(wanted.lr_used));
     assert.equal(session.head.learningRate, Math.fround(wanted.lr_next));
-    const params = valuesOf(session, 'w');
+    const params = await valuesOf(session, 'w');
     compareStep(given, step, 'w', params, wanted.params);
-    compareStep(given, step, 'm', valuesOf(session, 'm'), wanted.m);
-    compareStep(given, step, 'v', valuesOf(session, 'v'), wanted.v);
+    compareStep(given, step, 'm', await valuesOf(session, 'm'), wanted.m);
+    compareStep(given, step, 'v', await valuesOf(session, 'v'), wanted.v);
     for (const [name, values] of Object.entries(given.reference?.params[step] ?? {})) {
       const { rtol = 0, atol = 0 } = given.reference ?? {};
       compare(params[name] as number[], flat(values), rtol, atol, `step ${step + 1}, ${name} by Keras’ own test`);
     }
-  });
+  }
 }
 
 describe('a session gives TensorFlow’s numbers', () => {

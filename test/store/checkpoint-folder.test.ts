@@ -46,7 +46,7 @@ async function folderOf(count: number): Promise<CheckpointFolder> {
   const folder = await openFolder();
   const session = sessionOf({ w: { shape: [2], values: [1, 2] } });
   for (let k = 0; k < count; k++) {
-    applyStep(session, { w: dense([1, 1], [2]) });
+    await applyStep(session, { w: dense([1, 1], [2]) });
     await write(folder, session);
   }
   return folder;
@@ -239,8 +239,8 @@ test('a session that is loaded is the one that was written', async () => {
   const folder = await openFolder();
   const session = sessionOf({ w: { shape: [2], values: [1, 2] } });
   await write(folder, session);
-  applyStep(session, { w: dense([1, 1], [2]) });
+  await applyStep(session, { w: dense([1, 1], [2]) });
   session.replace((await folder.load('latest')).contents);
-  assert.deepEqual(valuesOf(session, 'w'), { w: [1, 2] });
+  assert.deepEqual(await valuesOf(session, 'w'), { w: [1, 2] });
   assert.equal(session.contents.iterations, 0);
 });

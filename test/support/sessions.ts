@@ -3,7 +3,7 @@
 import { type Part, parts } from '../../src/kernel/extent.ts';
 import { parseOptimizer } from '../../src/optimizer/adamax-config.ts';
 import type { Slices } from '../../src/session/gradient.ts';
-import { type Head, type Outgoing, type Selection, Session } from '../../src/session/session.ts';
+import { type Head, type Outgoing, type Receive, type Selection, Session } from '../../src/session/session.ts';
 import { defaultSettings, type SessionSettings } from '../../src/session/settings.ts';
 import { allocateVariables } from '../../src/session/variable.ts';
 import type { FloatDtype, IndexDtype, VariableDtype } from '../../src/tensor/dtype.ts';
@@ -61,7 +61,7 @@ export function sparse(
 }
 
 /** After one step, so that no slot is zero. */
-export function sampleSession(): Session {
+export async function sampleSession(): Promise<Session> {
   const session = sessionOf(
     {
       w: { shape: [3, 2], values: [1, 2, 3, 4, 5, 6] },
@@ -70,7 +70,7 @@ export function sampleSession(): Session {
     },
     { config: { learning_rate: 0.1, decay: 0.5 }, iterations: 4, revision: 41 },
   );
-  applyStep(session, { w: dense([1, 1, 1, 1, 1, 1], [3, 2]), b: dense([1, 1], [2]), s: dense([1], []) });
+  await applyStep(session, { w: dense([1, 1, 1, 1, 1, 1], [3, 2]), b: dense([1, 1], [2]), s: dense([1], []) });
   return session;
 }
 
@@ -80,17 +80,22 @@ export interface Received {
 }
 
 /** One step; what it gave to whom receives the updated values, in the variables' own dtypes. */
-export function applyStep(session: Session, gradients: Readonly<Record<string, Slices>>, base?: number): Received {
-  return receiving((receive) => session.apply(session.check(new Map(Object.entries(gradients)), base), receive));
+export async function applyStep(
+  session: Session,
+  gradients: Readonly<Record<string, Slices>>,
+  base?: number,
+): Promise<Received> {
+  const checked = await session.check(new Map(Object.entries(gradients)), base);
+  return receiving((receive) => session.apply(checked, receive));
 }
 
-export function read(session: Session, part: Part, selections?: readonly Selection[]): Received {
+export function read(session: Session, part: Part, selections?: readonly Selection[]): Promise<Received> {
   return receiving((receive) => session.read(part, selections, receive));
 }
 
-function receiving(call: (receive: Parameters<Session['apply']>[1]) => Head): Received {
+async function receiving(call: (receive: Receive) => Promise<Head>): Promise<Received> {
   let places: readonly (Outgoing & ReturnType<typeof encode>)[] = [];
-  const head = call((_, tensors) => {
+  const head = await call((_, tensors) => {
     places = tensors.map((tensor) => ({
       ...tensor,
       ...encode(new Float64Array(elementCount(tensor.shape)), tensor.dtype),
@@ -104,8 +109,9 @@ function receiving(call: (receive: Parameters<Session['apply']>[1]) => Head): Re
 }
 
 /** A part of all variables, by name. */
-export function valuesOf(session: Session, part: Part): Record<string, number[]> {
-  return Object.fromEntries(read(session, part).tensors.map(({ variable, values }) => [variable, values]));
+export async function valuesOf(session: Session, part: Part): Promise<Record<string, number[]>> {
+  const { tensors } = await read(session, part);
+  return Object.fromEntries(tensors.map(({ variable, values }) => [variable, values]));
 }
 
 /** Everything that a session is, its tensors as bytes: equal exactly if nothing has changed. */

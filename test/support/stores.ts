@@ -20,7 +20,7 @@ export async function openStore(t: { after(task: () => Promise<void>): void }, f
   const line = (level: string) => (fields: object, message: string) => {
     log.push(`${level} ${message} ${JSON.stringify(fields)}`);
   };
-  const config = { dataDir: folder, memoryBytesMax: 1_000_000_000 };
+  const config = { dataDir: folder, memoryBytesMax: 1_000_000_000, threads: 2 };
   const store = await Store.open(config, { info: line('info'), warn: line('warn'), error: line('error') });
   let open = true;
   const close = async (): Promise<void> => {

@@ -26,15 +26,18 @@ export const pathGradients = {
 };
 
 const session = sessionOf(start);
-const digests = [digest((part, name) => partBytes(session, part, name))];
+const digests = [Promise.resolve(digest((part, name) => partBytes(session, part, name)))];
 
 /** The digest of the state after `iterations` steps. */
-export function pathAt(iterations: number): string {
-  while (digests.length <= iterations) {
-    applyStep(session, pathStep);
-    digests.push(digest((part, name) => partBytes(session, part, name)));
-  }
-  return digests[iterations] as string;
+export function pathAt(iterations: number): Promise<string> {
+  while (digests.length <= iterations) digests.push(digestAfter(digests.at(-1) as Promise<string>));
+  return digests[iterations] as Promise<string>;
+}
+
+async function digestAfter(previous: Promise<string>): Promise<string> {
+  await previous;
+  await applyStep(session, pathStep);
+  return digest((part, name) => partBytes(session, part, name));
 }
 
 /** The step, as a session takes it. */

@@ -53,7 +53,8 @@ function denseVector<T extends number, At>(
 
 /**
  * m = m * beta_1 + s * omb1;  v = max(v * beta_2, |s|);  w -= alpha * (m / (v + eps)) on `count` rows of `width` elements.
- * Row k of `sums` belongs to row `rows[k]` (i32) of the variable, whose rows lie `stride` elements apart.
+ * Row k of `sums` belongs to row `rows[k]` (i32) of the variable, whose rows lie `stride` elements apart; where that is -1,
+ * to none. A sum starts at +0, so a -0 that stands alone is added to it here.
  *
  * Short rows anywhere in memory are not foreseen by the processor, which would wait for one after the other. So as many as
  * make up some kilobytes are looked at first, all at once, and worked on when they have come.
@@ -76,11 +77,13 @@ export function sparse<T extends number>(
     const next = min(rows + together, end);
     if (bytes <= seenBytes) {
       for (let row = rows; row < next; row += 4) {
+        if (load<i32>(row) < 0) continue;
         const at = <usize>load<u32>(row) * strideBytes;
         look(w + at, m + at, v + at, bytes);
       }
     }
     for (; rows < next; rows += 4, sums += bytes) {
+      if (load<i32>(rows) < 0) continue;
       const at = <usize>load<u32>(rows) * strideBytes;
       sparseRow<T>(
         w + at, m + at, v + at, sums, bytes, alpha, beta1, omb1, beta2, eps, alphas, beta1s, omb1s, beta2s, epsilons,
@@ -117,7 +120,7 @@ function sparseRow<T extends number>(
     sparseVector<T, First>(w, m, v, s, alphas, beta1s, omb1s, beta2s, epsilons);
   }
   for (; s < end; w += sizeof<T>(), m += sizeof<T>(), v += sizeof<T>(), s += sizeof<T>()) {
-    const sum = load<T>(s);
+    const sum = <T>(load<T>(s) + <T>0);
     const mean = <T>(<T>(load<T>(m) * beta1) + <T>(sum * omb1));
     const norm = larger<T>(<T>(load<T>(v) * beta2), abs<T>(sum));
     store<T>(m, mean);
@@ -130,7 +133,7 @@ function sparseRow<T extends number>(
 function sparseVector<T extends number, At>(
   w: usize, m: usize, v: usize, s: usize, alpha: v128, beta1: v128, omb1: v128, beta2: v128, eps: v128,
 ): void {
-  const sum = v128.load(s, offsetof<At>());
+  const sum = v128.add<T>(v128.load(s, offsetof<At>()), v128.splat<T>(<T>0));
   const mean = v128.add<T>(v128.mul<T>(v128.load(m, offsetof<At>()), beta1), v128.mul<T>(sum, omb1));
   const norm = v128.pmax<T>(v128.mul<T>(v128.load(v, offsetof<At>()), beta2), magnitude<T>(sum));
   finishVector<T, At>(w, m, v, mean, norm, alpha, eps);

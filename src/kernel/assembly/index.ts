@@ -4,7 +4,7 @@ import { addRows } from './rows';
 import { allFinite, clipValue, scale, sumSquares } from './scan';
 
 export * from './convert';
-export { gatherRows, scatterRows } from './rows';
+export { copy, gatherRows, scatterRows } from './rows';
 
 export function denseF32(
   w: usize, m: usize, v: usize, g: usize, n: i32, alpha: f32, omb1: f32, beta2: f32, eps: f32,

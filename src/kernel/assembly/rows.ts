@@ -1,6 +1,10 @@
-// Rows in and out of scratch memory: summing repeated rows of a sparse gradient, and collecting rows for a reply.
+// Moving memory about: plain copies, summing repeated rows of a sparse gradient, and collecting rows for a reply.
 
-/** sums[slots[k]] += values[k] for k = 0..count-1, in that order; rows of `width` elements. The caller zeroes new sums. */
+export function copy(to: usize, from: usize, bytes: usize): void {
+  memory.copy(to, from, bytes);
+}
+
+/** sums[slots[k]] += values[k] for k = 0..count-1, in that order; rows of `width` elements. */
 @inline
 export function addRows<T extends number>(values: usize, slots: usize, count: i32, width: i32, sums: usize): void {
   const lanes = 16 / <i32>sizeof<T>();
@@ -19,7 +23,7 @@ export function addRows<T extends number>(values: usize, slots: usize, count: i3
 export function gatherRows(from: usize, rows: usize, count: i32, rowBytes: i32, strideBytes: i32, out: usize): void {
   for (let k = 0; k < count; k++) {
     const row = from + <usize>load<u32>(rows + (<usize>k << 2)) * <usize>strideBytes;
-    memory.copy(out + <usize>k * <usize>rowBytes, row, <usize>rowBytes);
+    copyRow(out + <usize>k * <usize>rowBytes, row, <usize>rowBytes);
   }
 }
 
@@ -27,6 +31,15 @@ export function gatherRows(from: usize, rows: usize, count: i32, rowBytes: i32, 
 export function scatterRows(to: usize, rows: usize, count: i32, rowBytes: i32, strideBytes: i32, values: usize): void {
   for (let k = 0; k < count; k++) {
     const row = to + <usize>load<u32>(rows + (<usize>k << 2)) * <usize>strideBytes;
-    memory.copy(row, values + <usize>k * <usize>rowBytes, <usize>rowBytes);
+    copyRow(row, values + <usize>k * <usize>rowBytes, <usize>rowBytes);
   }
+}
+
+/** A row is short, and `memory.copy` a call of its own. Rows are a multiple of 4 bytes long and do not overlap. */
+@inline
+function copyRow(to: usize, from: usize, bytes: usize): void {
+  const vectorBytes = bytes & ~15;
+  let i: usize = 0;
+  for (; i < vectorBytes; i += 16) v128.store(to + i, v128.load(from + i));
+  for (; i < bytes; i += 4) store<u32>(to + i, load<u32>(from + i));
 }

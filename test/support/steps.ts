@@ -1,0 +1,35 @@
+/**
+ * Whole steps of one variable, as the server has them taken: through an executor, so that a snapshot is told of what will
+ * change. Blocks of a step are step.test.ts's own.
+ */
+import { type Clip, noClip, type Values } from '../../src/kernel/blocks.ts';
+import type { StepScalars } from '../../src/kernel/step.ts';
+import { type Executor, here } from '../../src/kernel/threads.ts';
+import type { VariableMemory } from '../../src/kernel/variable-memory.ts';
+import { nameRows } from '../../src/optimizer/indexed-slices.ts';
+
+export interface StepGiven {
+  readonly gradient: Values;
+  readonly scalars: StepScalars;
+  /** Receives the new values, of a sparse step those of the rows named, ascending. */
+  readonly updated?: Values | undefined;
+  readonly clip?: Clip;
+}
+
+export function takeDense(memory: VariableMemory, given: StepGiven, executor: Executor = here): Promise<void> {
+  return executor.run([{ kind: 'dense', memory, clip: noClip, updated: undefined, ...given }]);
+}
+
+/** `indices` has the row of each slice. */
+export async function takeSparse(
+  memory: VariableMemory,
+  indices: Float64Array,
+  { gradient, scalars, updated, clip = noClip }: StepGiven,
+  executor: Executor = here,
+): Promise<void> {
+  const { ascending, ...slices } = nameRows(indices);
+  await executor.run([{ kind: 'sparse', memory, gradient, slices, clip, scalars }]);
+  if (updated !== undefined) {
+    await executor.run([{ kind: 'readRows', memory, part: 'w', rows: ascending, to: updated }]);
+  }
+}
