@@ -33,12 +33,14 @@ export default {
       severity: 'error',
       from: { path: pure },
       to: {
-        path: [
-          '^(node:)?(fs|net|http|crypto|timers|child_process|worker_threads|os|perf_hooks)(/|$)',
-          'fastify',
-          'pino',
-        ],
+        path: ['^(node:)?(fs|net|http|crypto|timers|child_process|os|perf_hooks)(/|$)', 'fastify', 'pino'],
       },
+    },
+    {
+      name: 'only-the-kernel-has-threads',
+      severity: 'error',
+      from: { path: '^(src|routes)/', pathNot: '^src/kernel/threads?\\.ts$' },
+      to: { path: '^(node:)?worker_threads$' },
     },
     {
       name: 'only-the-store-opens-data-files',

@@ -12,14 +12,16 @@ export function compilerVersion(): string | undefined {
   return status === 0 ? stdout.split('\n', 1)[0] : undefined;
 }
 
+/** With vectors no longer than those that WebAssembly has, to see what the longer ones are good for. */
+export const shortVectors = '-mprefer-vector-width=128';
+
 /** The path of the executable; undefined without a compiler. */
-export function compile(children: Children): string | undefined {
+export function compile(children: Children, ...more: readonly string[]): string | undefined {
   if (compilerVersion() === undefined) return undefined;
   const source = join(import.meta.dirname, 'kernel.c');
-  const executable = join(children.folder, 'kernel');
-  const { status, stderr } = spawnSync('cc', [...compilerFlags, '-Wall', '-Wextra', source, '-o', executable, '-lm'], {
-    encoding: 'utf8',
-  });
+  const executable = join(children.folder, ['kernel', ...more].join(''));
+  const flags = [...compilerFlags, ...more, '-Wall', '-Wextra'];
+  const { status, stderr } = spawnSync('cc', [...flags, source, '-o', executable, '-lm'], { encoding: 'utf8' });
   if (status !== 0) throw new Error(`bench/kernel.c must compile. cc said: ${stderr}`);
   return executable;
 }

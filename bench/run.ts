@@ -19,9 +19,11 @@ import { line, type Measured, resultsPage } from './report.ts';
 import type { Benchmark, Row } from './row.ts';
 import { sparsePush } from './sparse-push.ts';
 import { start } from './start.ts';
+import { threads } from './threads.ts';
 
 const benchmarks: readonly Benchmark[] = [
   kernel,
+  threads,
   densePush,
   sparsePush,
   manyConnections,
