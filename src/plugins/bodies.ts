@@ -180,7 +180,8 @@ function readBody(request: FastifyRequest, payload: IncomingMessage, max: number
       resolve(buffer.subarray(0, filled));
     };
     const cut = (): void => fail(Object.assign(new Error('aborted'), { code: 'ECONNRESET' }));
-    payload.on('data', take).on('end', end).on('error', fail).on('close', cut);
+    // A body to be decompressed comes paused.
+    payload.on('data', take).on('end', end).on('error', fail).on('close', cut).resume();
   });
 }
 

@@ -1,53 +1,208 @@
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
-import { BufferPool } from '../../src/tensor/buffer-pool.ts';
+import { describe, type TestContext, test } from 'node:test';
+import fc from 'fast-check';
+import { pooledIdleMs } from '../../src/limits.ts';
+import { BufferPool, copyBytes } from '../../src/tensor/buffer-pool.ts';
 
-test('a buffer that was given back is used again, for as much or somewhat less', () => {
-  const pool = new BufferPool(100, 10_000);
-  const first = pool.take(1000);
-  pool.give(first);
-  const second = pool.take(600);
-  assert.equal(second.length, 600);
-  assert.equal(second.buffer, first.buffer);
+const granule = 65_536;
+
+describe('a pool', () => {
+  test('uses a buffer that was given back again, for as much or somewhat less', () => {
+    const pool = new BufferPool(100, 10 * granule);
+    const first = pool.take(granule);
+    pool.give(first);
+    const second = pool.take(granule - 400);
+    assert.equal(second.length, granule - 400);
+    assert.equal(second.buffer, first.buffer);
+  });
+
+  test('uses a buffer again for somewhat more, since the next reply may be a digit longer', () => {
+    const pool = new BufferPool(100, 10 * granule);
+    const first = pool.take(granule + 1000);
+    pool.give(first);
+    const second = pool.take(granule + 1001);
+    assert.equal(second.length, granule + 1001);
+    assert.equal(second.buffer, first.buffer);
+  });
+
+  test('gives a buffer in use to nobody else', () => {
+    const pool = new BufferPool(100, 10 * granule);
+    const taken = [pool.take(1000), pool.take(1000)];
+    pool.give(taken[0] as Buffer);
+    taken.push(pool.take(granule - 1), pool.take(granule - 1));
+    assert.equal(taken[2]?.buffer, taken[0]?.buffer);
+    assert.notEqual(taken[2]?.buffer, taken[1]?.buffer);
+    assert.notEqual(taken[3]?.buffer, taken[2]?.buffer);
+    assert.notEqual(taken[3]?.buffer, taken[1]?.buffer);
+  });
+
+  test('leaves a far larger buffer for those who need it, and a smaller one does not do', () => {
+    const pool = new BufferPool(100, 10 * granule);
+    const large = pool.take(4 * granule);
+    pool.give(large);
+    assert.notEqual(pool.take(2 * granule - 1).buffer, large.buffer);
+    assert.notEqual(pool.take(4 * granule + 1).buffer, large.buffer);
+    assert.equal(pool.take(2 * granule).buffer, large.buffer);
+  });
+
+  test('prefers the smallest that does', () => {
+    const pool = new BufferPool(100, 20 * granule);
+    const buffers = [7, 5, 6].map((granules) => pool.take(granules * granule));
+    for (const each of buffers) pool.give(each);
+    assert.equal(pool.take(4 * granule).buffer, buffers[1]?.buffer);
+    assert.equal(pool.take(4 * granule).buffer, buffers[2]?.buffer);
+  });
+
+  test('keeps no more than the bound, the newest first, and no small ones', () => {
+    const pool = new BufferPool(100, 2.5 * granule);
+    const three = [pool.take(granule), pool.take(granule), pool.take(granule)];
+    for (const each of three) pool.give(each);
+    const again = new Set([pool.take(granule), pool.take(granule), pool.take(granule)].map(({ buffer }) => buffer));
+    assert.deepEqual(
+      three.map(({ buffer }) => again.has(buffer)),
+      [false, true, true],
+    );
+    const small = pool.take(99);
+    pool.give(small);
+    assert.notEqual(pool.take(99), small);
+  });
+
+  test('does not hand out twice what was given back twice', () => {
+    const pool = new BufferPool(100, 10 * granule);
+    const taken = pool.take(1000);
+    pool.give(taken);
+    pool.give(taken);
+    assert.notEqual(pool.take(granule).buffer, pool.take(granule).buffer);
+  });
+
+  test('gives memory that threads share, unless it is little, and exactly as much as was asked for', () => {
+    const pool = new BufferPool(100, 10 * granule);
+    for (const bytes of [0, 1, 99, 100, granule - 1, granule, granule + 1, 3 * granule]) {
+      const taken = pool.take(bytes);
+      assert.equal(taken.length, bytes);
+      assert.equal(taken.byteOffset + taken.length <= taken.buffer.byteLength, true);
+      assert.equal(taken.buffer instanceof SharedArrayBuffer, bytes >= 100, `${bytes}`);
+      pool.give(taken);
+    }
+  });
+
+  test('takes back no memory that is not shared, whoever made it', () => {
+    const pool = new BufferPool(100, 10 * granule);
+    const foreign = Buffer.from(new ArrayBuffer(granule));
+    pool.give(foreign);
+    assert.notEqual(pool.take(granule).buffer, foreign.buffer);
+  });
 });
 
-test('a buffer in use is nobody else’s', () => {
-  const pool = new BufferPool(100, 10_000);
-  const taken = [pool.take(1000), pool.take(1000)];
-  pool.give(taken[0] as Buffer);
-  taken.push(pool.take(1000), pool.take(1000));
-  assert.notEqual(taken[2]?.buffer, taken[1]?.buffer);
-  assert.notEqual(taken[3]?.buffer, taken[2]?.buffer);
-  assert.notEqual(taken[3]?.buffer, taken[1]?.buffer);
+describe('what lies idle in a pool', () => {
+  /** Takes the pool's clock over; what comes back makes the time pass until the next sweep, if one is to come. */
+  function sweeping(t: TestContext): () => boolean {
+    let callback: (() => void) | undefined;
+    const timer = { unref: t.mock.fn(() => timer) };
+    t.mock.method(globalThis, 'setInterval', (sweep: () => void, milliseconds: number) => {
+      assert.equal(callback, undefined, 'there must be one clock at a time');
+      assert.equal(milliseconds, pooledIdleMs);
+      callback = sweep;
+      return timer;
+    });
+    t.mock.method(globalThis, 'clearInterval', () => {
+      callback = undefined;
+    });
+    return () => {
+      const isRunning = callback !== undefined;
+      if (isRunning) assert.ok(timer.unref.mock.callCount() > 0, 'a clock must keep no process alive');
+      callback?.();
+      return isRunning;
+    };
+  }
+  /** Whether the pool still has the buffer; to look is to use it. */
+  function has(pool: BufferPool, { buffer }: Buffer): boolean {
+    const taken = pool.take(buffer.byteLength);
+    pool.give(taken);
+    return taken.buffer === buffer;
+  }
+
+  test('is let go at the second sweep that finds it idle, and no sooner', (t) => {
+    const sweep = sweeping(t);
+    const pool = new BufferPool(100, 20 * granule);
+    const [unused, used, late] = [pool.take(granule), pool.take(3 * granule), pool.take(7 * granule)];
+    for (const each of [unused, used]) pool.give(each);
+    sweep();
+    assert.ok(has(pool, used));
+    pool.give(late);
+    sweep();
+    assert.ok(!has(pool, unused), 'what was not used for two sweeps must be gone');
+    assert.ok(has(pool, used), 'what was used between the sweeps must be there');
+    assert.ok(has(pool, late), 'what has seen one sweep must be there');
+  });
+
+  test('stays as long as it is used between the sweeps', (t) => {
+    const sweep = sweeping(t);
+    const pool = new BufferPool(100, 10 * granule);
+    const used = pool.take(granule);
+    pool.give(used);
+    for (let round = 0; round < 10; round++) {
+      sweep();
+      assert.ok(has(pool, used));
+    }
+  });
+
+  test('is all that is swept for: there is no sweep when nothing is left, and one again when there is', (t) => {
+    const sweep = sweeping(t);
+    const pool = new BufferPool(100, 10 * granule);
+    for (let round = 0; round < 3; round++) {
+      assert.equal(sweep(), false);
+      const taken = pool.take(granule);
+      pool.give(taken);
+      assert.deepEqual([sweep(), sweep(), sweep()], [true, true, false]);
+      assert.notEqual(pool.take(granule).buffer, taken.buffer);
+    }
+  });
 });
 
-test('a far larger buffer is left for those who need it, and a smaller one does not do', () => {
-  const pool = new BufferPool(100, 10_000);
-  const large = pool.take(4000);
-  pool.give(large);
-  assert.notEqual(pool.take(1999).buffer, large.buffer);
-  assert.notEqual(pool.take(4001).buffer, large.buffer);
-  assert.equal(pool.take(2000).buffer, large.buffer);
-});
+describe('copyBytes', () => {
+  const kinds = {
+    'memory of one thread': (bytes: number) => new Uint8Array(bytes),
+    'shared memory': (bytes: number) => new Uint8Array(new SharedArrayBuffer(bytes)),
+    'a buffer': (bytes: number) => Buffer.alloc(bytes),
+  };
+  const lengths = fc.oneof(fc.nat(70), fc.constantFrom(4095, 4096, 65_537, 1_000_003));
 
-test('no more than the bound is kept, the newest first, and no small ones', () => {
-  const pool = new BufferPool(100, 2500);
-  const three = [pool.take(1000), pool.take(1000), pool.take(1000)];
-  for (const each of three) pool.give(each);
-  const again = new Set([pool.take(1000), pool.take(1000), pool.take(1000)].map(({ buffer }) => buffer));
-  assert.deepEqual(
-    three.map(({ buffer }) => again.has(buffer)),
-    [false, true, true],
-  );
-  const small = pool.take(99);
-  pool.give(small);
-  assert.notEqual(pool.take(99), small);
-});
+  for (const [source, makeSource] of Object.entries(kinds)) {
+    for (const [target, makeTarget] of Object.entries(kinds)) {
+      test(`copies any length at any alignment from ${source} to ${target}, and touches nothing else`, () => {
+        fc.assert(
+          fc.property(lengths, fc.nat(17), fc.nat(17), fc.nat(9), fc.nat(9), (length, from, at, before, after) => {
+            const given = makeSource(from + length).subarray(from);
+            given.forEach((_, k) => {
+              given[k] = (k * 7 + (k >> 8) + 1) & 0xff;
+            });
+            const whole = makeTarget(before + at + length + after).fill(0xee);
+            copyBytes(given, whole.subarray(before), at);
+            const expected = Buffer.alloc(whole.length, 0xee);
+            given.forEach((byte, k) => {
+              expected[before + at + k] = byte;
+            });
+            assert.equal(Buffer.compare(whole, expected), 0);
+          }),
+          { numRuns: 25 },
+        );
+      });
+    }
+  }
 
-test('giving the same buffer back twice does not hand it out twice', () => {
-  const pool = new BufferPool(100, 10_000);
-  const taken = pool.take(1000);
-  pool.give(taken);
-  pool.give(taken);
-  assert.notEqual(pool.take(1000).buffer, pool.take(1000).buffer);
+  test('refuses what goes beyond the end, and leaves all as it was', () => {
+    for (const make of Object.values(kinds)) {
+      const to = make(10);
+      assert.throws(() => copyBytes(make(5).fill(1), to, 6), RangeError);
+      assert.ok(to.every((byte) => byte === 0));
+    }
+  });
+
+  test('reaches beyond 2 GiB', () => {
+    const to = new Uint8Array(new SharedArrayBuffer(2 ** 31 + 2 ** 20));
+    copyBytes(Uint8Array.of(1, 2, 3), to, 2 ** 31 + 5);
+    assert.deepEqual([...to.subarray(2 ** 31 + 4, 2 ** 31 + 9)], [0, 1, 2, 3, 0]);
+    assert.deepEqual([...to.subarray(4, 9)], [0, 0, 0, 0, 0]);
+  });
 });
