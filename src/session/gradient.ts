@@ -105,13 +105,17 @@ export async function scanAll(
   limit: number | null,
   executor: Executor,
 ): Promise<Scan[]> {
-  const scans = tensors.map(({ values, dtype }): Scanning => {
-    const count = elementCount(values.shape);
-    const blocks = Math.ceil(count / blockElements);
-    // Where other threads can write, unless there is nothing to share.
-    const bytes = blocks * Float64Array.BYTES_PER_ELEMENT;
-    const sums = new Float64Array(blocks > blocksHere ? new SharedArrayBuffer(bytes) : new ArrayBuffer(bytes));
-    return { values, count, dtype, limit, sums };
+  const counts = tensors.map(({ values }) => elementCount(values.shape));
+  const blocks = counts.map((count) => Math.ceil(count / blockElements));
+  const all = blocks.reduce((sum, each) => sum + each, 0);
+  // Where other threads can write, unless there is nothing to share.
+  const bytes = all * Float64Array.BYTES_PER_ELEMENT;
+  const memory = all > blocksHere ? new SharedArrayBuffer(bytes) : new ArrayBuffer(bytes);
+  let at = 0;
+  const scans = tensors.map(({ values, dtype }, index): Scanning => {
+    const sums = new Float64Array(memory, at, blocks[index]);
+    at += sums.byteLength;
+    return { values, count: counts[index] as number, dtype, limit, sums };
   });
   await executor.run(scans.map((scan) => ({ kind: 'scan', ...scan })));
   return scans.map(({ sums, dtype }) => scanOf(sums, dtype));
