@@ -126,7 +126,7 @@ export class Threads implements Executor {
       const worker = new Worker(new URL(file), { workerData: { thread } });
       const entry: Thread = { worker, banks: new Set(), runs: new Set(), ahead: 0 };
       worker.on('message', (done: Done) => this.#done(entry, done));
-      worker.on('error', (error) => this.#failed(error));
+      worker.on('error', (error) => this.#failed(entry, error));
       worker.unref();
       this.#threads.push(entry);
     }
@@ -165,6 +165,7 @@ export class Threads implements Executor {
   }
 
   #done(thread: Thread, { run: id, piece }: Done): void {
+    if (!this.#threads.includes(thread)) return;
     if (--thread.ahead === 0) thread.worker.unref();
     const run = this.#running.get(id);
     if (run !== undefined) {
@@ -182,8 +183,9 @@ export class Threads implements Executor {
     run.finished(error);
   }
 
-  /** A thread ends by a fault of this program only, and may leave a step half done. */
-  #failed(error: Error): void {
+  /** A thread ends by a fault of this program only, and may leave a step half done. The others end with it. */
+  #failed(thread: Thread, error: Error): void {
+    if (!this.#threads.includes(thread)) return;
     this.#waiting = [];
     void this.close();
     for (const run of [...this.#running.values()]) this.#finish(run, error);
