@@ -86,14 +86,24 @@ export function scanBlocks(
   last: number,
 ): void {
   const bank = scratchBank();
-  const loops = bank.loops(dtype);
   for (let block = first; block < last; block++) {
     const n = Math.min(blockElements, count - block * blockElements);
     loadBlock(bank, values, block * blockElements, n, dtype, noClip);
-    const finite = loops.allFinite(bank.values, n);
-    if (finite && limit !== null) loops.clipValue(bank.values, n, limit);
-    sums[block] = finite ? loops.sumSquares(bank.values, n) : Number.NaN;
+    sums[block] = sumOfBlock(bank, n, dtype, limit);
   }
+}
+
+/** The sum of squares of what is loaded, clipped; NaN where a value is not finite. */
+function sumOfBlock(bank: Bank, n: number, dtype: VariableDtype, limit: number | null): number {
+  const loops = bank.loops(dtype);
+  if (limit !== null) {
+    // Clipping would make an infinity finite.
+    if (!loops.allFinite(bank.values, n)) return Number.NaN;
+    loops.clipValue(bank.values, n, limit);
+  }
+  const sum = loops.sumSquares(bank.values, n);
+  // A sum that is finite has no other values; one that is not may also be of large F64.
+  return Number.isFinite(sum) || loops.allFinite(bank.values, n) ? sum : Number.NaN;
 }
 
 /** Adds up what `scanBlocks` has found, in the blocks' order, so that the sum depends on nothing but the values. */

@@ -25,6 +25,7 @@ export interface KernelExports {
   copy: (to: number, from: number, bytes: number) => void;
   gatherRows: MoveRows;
   scatterRows: MoveRows;
+  decimalsF32: (from: number, n: number, powers: number, to: number) => number;
   f16ToF32: Convert;
   f16ToF64: Convert;
   bf16ToF32: Convert;

@@ -192,18 +192,27 @@ export function indexTensor(name: string, { dtype, shape, bytes }: Tensor): Tens
 
 /** JSON indices as a tensor. Integers that no I64 holds are refused here, since no variable has such a row. */
 export function encodeIndices(indices: readonly number[]): Tensor<'I64'> {
-  const bytes = new Uint8Array(indices.length * 8);
-  const view = new DataView(bytes.buffer);
-  indices.forEach((index, k) => {
+  for (let k = 0; k < indices.length; k++) {
+    const index = indices[k] as number;
     if (!Number.isSafeInteger(index)) {
       throw new Problem(
         'index_out_of_range',
         `an index must be at least 0 and less than 2^53. Received: ${index} (number ${k})`,
       );
     }
-    view.setBigInt64(k * 8, BigInt(index), true);
-  });
-  return { dtype: 'I64', shape: [indices.length], bytes };
+  }
+  return { dtype: 'I64', shape: [indices.length], bytes: integerBytes(indices) };
+}
+
+/** Safe integers as I64. */
+export function integerBytes(integers: ArrayLike<number>): Uint8Array {
+  const halves = new Int32Array(2 * integers.length);
+  for (let k = 0; k < integers.length; k++) {
+    const integer = integers[k] as number;
+    halves[2 * k] = integer;
+    halves[2 * k + 1] = Math.floor(integer / 4_294_967_296);
+  }
+  return new Uint8Array(halves.buffer);
 }
 
 export function escapePointer(name: string): string {

@@ -6,7 +6,7 @@ import type { Readable } from 'node:stream';
 import { Type } from 'typebox';
 import { Problem } from '../errors.ts';
 import { blockElements } from '../kernel/bank.ts';
-import { convertValues, type Values } from '../kernel/blocks.ts';
+import type { Values } from '../kernel/blocks.ts';
 import type { Range } from '../kernel/threads.ts';
 import type { Head, Outgoing, Receive } from '../session/session.ts';
 import { bodyPool, copyBytes } from '../tensor/buffer-pool.ts';
@@ -14,8 +14,9 @@ import { bytesPerElement, type FloatDtype } from '../tensor/dtype.ts';
 import { layoutSafetensors, type TensorPlan } from '../tensor/safetensors.ts';
 import { byteLength, elementCount } from '../tensor/tensor.ts';
 import { FillingFile } from './filling-file.ts';
-import { Indices } from './slices.ts';
+import { Indices, integerBytes } from './slices.ts';
 import { DtypeName, Shape } from './tensor.ts';
+import { type Filled, type Refuse, tensorsJson, textBytesMax } from './tensor-text.ts';
 
 /** Of the two body formats; `application/octet-stream` is the second under another name. */
 export type ReplyFormat = 'application/json' | 'application/vnd.safetensors' | 'application/octet-stream';
@@ -47,7 +48,10 @@ export const TensorsReply = Type.Object(
             dtype: DtypeName,
             shape: Shape,
             indices: Type.Optional(Indices),
-            values: Type.Array(Type.Number(), { description: 'Flat, in row-major order.' }),
+            values: Type.Array(Type.Number(), {
+              description:
+                'Flat, in row-major order, with the fewest digits that are read as the same F64 or, of any other dtype, F32.',
+            }),
           },
           { additionalProperties: false },
         ),
@@ -69,11 +73,6 @@ export const TensorsReply = Type.Object(
     ],
   },
 );
-
-interface Filled {
-  readonly outgoing: Outgoing;
-  readonly place: Values;
-}
 
 export class TensorReply {
   readonly #format: ReplyFormat;
@@ -146,14 +145,19 @@ export class TensorReply {
   /** The body. Throws `not_acceptable` for a value that JSON cannot carry; `applied` goes into that problem. */
   payload(applied: boolean): Buffer | string {
     if (this.#file !== undefined) return this.#file.bytes;
-    return this.#filled === undefined ? JSON.stringify(headJson(this.head)) : toJson(this.head, this.#filled, applied);
+    if (this.#filled === undefined) return JSON.stringify(headJson(this.head));
+    const refuse: Refuse = (...received) => notAcceptable(...received, applied);
+    const text = tensorsJson(headJson(this.head), this.#filled, refuse);
+    for (const { place } of this.#filled) bodyPool.give(place.bytes as Buffer);
+    return text;
   }
 
   #separatePlaces(tensors: readonly Outgoing[]): Values[] {
     return tensors.map((tensor) => {
       const dtype = this.#dtype ?? tensor.dtype;
-      this.#lend(byteLength(dtype, tensor.shape));
-      return { dtype, bytes: new Uint8Array(byteLength(dtype, tensor.shape)) };
+      const bytes = byteLength(dtype, tensor.shape);
+      this.#lend(bytes + elementCount(tensor.shape) * textBytesMax(dtype));
+      return { dtype, bytes: bodyPool.take(bytes) };
     });
   }
 
@@ -176,7 +180,7 @@ export class TensorReply {
     this.#file.fill(0, layout.header.length);
     return tensors.map(({ variable, shape, dtype: own, rows }) => {
       const dtype = this.#dtype ?? own;
-      if (rows !== undefined) writeIndices(rows, at(`${variable}:indices`, rows.length * 8));
+      if (rows !== undefined) copyBytes(integerBytes(rows), at(`${variable}:indices`, rows.length * 8), 0);
       return { dtype, bytes: at(rows === undefined ? variable : `${variable}:values`, byteLength(dtype, shape)) };
     });
   }
@@ -192,44 +196,9 @@ function headMetadata(head: Head): Record<string, string> {
   };
 }
 
-/** Row numbers, below 2^53, as I64. */
-function writeIndices(rows: ArrayLike<number>, to: Uint8Array): void {
-  const view = new DataView(to.buffer, to.byteOffset, to.byteLength);
-  for (let k = 0; k < rows.length; k++) {
-    const row = rows[k] as number;
-    view.setUint32(k * 8, row, true);
-    view.setUint32(k * 8 + 4, Math.floor(row / 4_294_967_296), true);
-  }
-}
-
 export function headJson(head: Head): Record<string, unknown> {
   const { session, revision, iterations, learningRate } = head;
   return { session, revision, iterations, learning_rate: learningRate };
-}
-
-function toJson(head: Head, filled: readonly Filled[], applied: boolean): string {
-  const variables = filled.map(({ outgoing: { variable, shape, rows }, place }) => {
-    const indices = rows === undefined ? '' : `"indices":[${Array.from(rows).join()}],`;
-    const values = numbersJson(variable, place, elementCount(shape), applied);
-    return `${JSON.stringify(variable)}:{"dtype":"${place.dtype}","shape":[${shape.join()}],${indices}"values":[${values}]}`;
-  });
-  return `${JSON.stringify(headJson(head)).slice(0, -1)},"variables":{${variables.join()}}}`;
-}
-
-function numbersJson(variable: string, place: Values, count: number, applied: boolean): string {
-  const held = place.dtype === 'F64' ? place : convertValues(place, count, 'F32');
-  const { buffer, byteOffset, byteLength: bytes } = held.bytes;
-  const size = bytesPerElement[held.dtype];
-  const numbers =
-    size === 8 ? new Float64Array(buffer, byteOffset, bytes / 8) : new Float32Array(buffer, byteOffset, bytes / 4);
-  let negativeZero = false;
-  for (let k = 0; k < numbers.length; k++) {
-    const value = numbers[k] as number;
-    if (!Number.isFinite(value)) throw notAcceptable(variable, value, k, applied);
-    if (Object.is(value, -0)) negativeZero = true;
-  }
-  // `join` writes -0 as 0.
-  return negativeZero ? Array.from(numbers, (value) => (Object.is(value, -0) ? '-0' : value)).join() : numbers.join();
 }
 
 function notAcceptable(variable: string, value: number, element: number, applied: boolean): Problem {

@@ -60,9 +60,7 @@ export function decodeTensor(
   const { values } = json;
   const nested = nestedShape(values);
   const shape = json.shape ?? (nested.length === 1 && known !== undefined ? known : nested);
-  checkEven(values, nested, 0, `${pointer}/values`);
-  const flat = new Float64Array(elementCount(nested));
-  flatten(values, nested.length, flat, 0, `${pointer}/values`);
+  const flat = flatten(values, nested, `${pointer}/values`);
   const isFlat = nested.length === 1 && flat.length === elementCount(shape);
   if (!isFlat && !sameShape(nested, shape)) {
     const received = nested.length === 1 ? `${flat.length} values` : `values nested as ${JSON.stringify(nested)}`;
@@ -87,30 +85,77 @@ function nestedShape(values: unknown): number[] {
   return shape;
 }
 
-/** Every list is as long as its depth's first one; so the values take no more memory than they came in. */
-function checkEven(values: unknown, shape: readonly number[], depth: number, pointer: string): void {
-  if (depth === shape.length) return;
-  if (!Array.isArray(values) || values.length !== shape[depth]) {
-    if (!Array.isArray(values) && typeof values !== 'number') throw notANumber(values, pointer);
-    const rule = `values must be nested evenly: a list of ${shape[depth]} here`;
-    const received = Array.isArray(values) ? `${values.length} items` : 'a number';
-    throw new Problem('shape_mismatch', `${rule}. Received: ${received}`, { errors: [{ pointer, detail: rule }] });
+/** The numbers in row-major order. */
+function flatten(values: unknown, shape: readonly number[], pointer: string): Float64Array<ArrayBuffer> {
+  if (!Array.isArray(values)) {
+    if (typeof values !== 'number') throw notANumber(values, pointer);
+    return Float64Array.of(values);
   }
-  if (depth === shape.length - 1) return;
-  for (const [k, inner] of values.entries()) checkEven(inner, shape, depth + 1, `${pointer}/${k}`);
+  const walk = new Walk(shape, pointer);
+  walk.checkEven(values, 0);
+  return walk.numbers(values);
 }
 
-/** Writes the numbers below `values`, nested so deep, to `flat` from `at` on; returns where it has come to. */
-function flatten(values: unknown, depth: number, flat: Float64Array, at: number, pointer: string): number {
-  const list: readonly unknown[] = depth === 0 ? [values] : (values as unknown[]);
-  let next = at;
-  for (let k = 0; k < list.length; k++) {
-    const value = list[k];
-    if (depth > 1) next = flatten(value, depth - 1, flat, next, `${pointer}/${k}`);
-    else if (typeof value === 'number') flat[next++] = value;
-    else throw notANumber(value, depth === 0 ? pointer : `${pointer}/${k}`);
+/** Goes through lists nested as deep as `shape`. Pointers are made for errors only: to make one a list takes longer than all else. */
+class Walk {
+  readonly #shape: readonly number[];
+  readonly #pointer: string;
+  /** Where it is in the list at each depth. */
+  readonly #at: number[] = [];
+
+  constructor(shape: readonly number[], pointer: string) {
+    this.#shape = shape;
+    this.#pointer = pointer;
   }
-  return next;
+
+  /** Every list is as long as its depth's first one; so the values take no more memory than they came in. */
+  checkEven(values: unknown, depth: number): void {
+    const size = this.#shape[depth] as number;
+    if (!Array.isArray(values) || values.length !== size) throw uneven(values, size, this.#pointerTo(depth));
+    if (depth === this.#shape.length - 1) return;
+    for (let k = 0; k < size; k++) {
+      this.#at[depth] = k;
+      this.checkEven(values[k], depth + 1);
+    }
+  }
+
+  numbers(values: readonly unknown[]): Float64Array<ArrayBuffer> {
+    const flat = new Float64Array(elementCount(this.#shape));
+    this.#copy(values, 0, flat, 0);
+    return flat;
+  }
+
+  /** Writes the numbers below `list` to `flat` from `start` on; returns where it has come to. */
+  #copy(list: readonly unknown[], depth: number, flat: Float64Array, start: number): number {
+    let next = start;
+    if (depth < this.#shape.length - 1) {
+      for (let k = 0; k < list.length; k++) {
+        this.#at[depth] = k;
+        next = this.#copy(list[k] as unknown[], depth + 1, flat, next);
+      }
+      return next;
+    }
+    for (let k = 0; k < list.length; k++) {
+      const value = list[k];
+      if (typeof value !== 'number') {
+        this.#at[depth] = k;
+        throw notANumber(value, this.#pointerTo(depth + 1));
+      }
+      flat[next++] = value;
+    }
+    return next;
+  }
+
+  #pointerTo(depth: number): string {
+    return [this.#pointer, ...this.#at.slice(0, depth)].join('/');
+  }
+}
+
+function uneven(values: unknown, size: number, pointer: string): Problem {
+  if (!Array.isArray(values) && typeof values !== 'number') return notANumber(values, pointer);
+  const rule = `values must be nested evenly: a list of ${size} here`;
+  const received = Array.isArray(values) ? `${values.length} items` : 'a number';
+  return new Problem('shape_mismatch', `${rule}. Received: ${received}`, { errors: [{ pointer, detail: rule }] });
 }
 
 function notANumber(value: unknown, pointer: string): Problem {

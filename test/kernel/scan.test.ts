@@ -2,9 +2,9 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
-import { scanValues } from '../../src/kernel/blocks.ts';
+import { loadBlock, scanValues, scratchBank } from '../../src/kernel/blocks.ts';
 import { bytesPerElement } from '../../src/tensor/dtype.ts';
-import { decode, encode, floatDtypes, maxOf, minOf, randomFloats, roundTo } from '../support/floats.ts';
+import { assertSameBits, decode, encode, floatDtypes, maxOf, minOf, randomFloats, roundTo } from '../support/floats.ts';
 
 const variableDtypes = ['F32', 'F64'] as const;
 const notFinite = [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY];
@@ -138,4 +138,31 @@ describe('the sum of squares', () => {
     assert.equal(scanValues(encode([3], 'F64'), 1, 'F64', 0.1).sumSquares, 0.1 ** 2);
     assert.equal(scanValues(encode([3, -4], 'F32'), 2, 'F32', 0).sumSquares, 0);
   });
+});
+
+test('a loaded block is clipped by value and then scaled, each number by itself, in vectors and behind the last one', () => {
+  const bank = scratchBank();
+  for (const dtype of variableDtypes) {
+    for (let count = 0; count <= 70; count++) {
+      const limit = roundTo([0, 0.1, 1, 3][count % 4] as number, dtype);
+      const factor = [1, 0.3, 1e-3][count % 3] as number;
+      const values = randomFloats(count, count, dtype);
+      loadBlock(bank, encode(values, dtype), 0, count, dtype, { limit, factor });
+      const bytes = bank.bytes.subarray(bank.values, bank.values + count * bytesPerElement[dtype]);
+      const expected = values.map((value) => roundTo(Math.max(Math.min(value, limit), -limit) * factor, dtype));
+      assertSameBits({ dtype, bytes }, encode(expected, dtype));
+    }
+  }
+});
+
+test('an F64 whose square overflows is finite all the same', () => {
+  for (const limit of [null, 1e200]) {
+    for (const count of [1, 5, 40_000]) {
+      const values = new Float64Array(count).fill(-1e200);
+      const scan = scanValues(encode(values, 'F64'), count, 'F64', limit);
+      assert.deepEqual([scan.finite, scan.sumSquares], [true, Number.POSITIVE_INFINITY]);
+      values[count - 1] = Number.NaN;
+      assert.equal(scanValues(encode(values, 'F64'), count, 'F64', limit).finite, false);
+    }
+  }
 });

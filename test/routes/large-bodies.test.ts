@@ -45,3 +45,18 @@ test('large pushes side by side, some of them broken off, each get their own val
   };
   await Promise.all(names.map((name, k) => push(name, k % 2 === 0 ? 1 : -1)));
 });
+
+test('a large reply in JSON has all values, compressed or not', async (t) => {
+  const api = await startApi(t);
+  await create(api, 'text');
+  const sent = Float32Array.from({ length: count }, (_, k) => (k % 1000) / 7);
+  const bytes = encodeFile({ w: f32([...sent]) });
+  assert.equal((await api.call('PUT', '/v1/sessions/text/variables', { bytes })).status, 200);
+  for (const encoding of ['identity', 'gzip']) {
+    const headers = { 'accept-encoding': encoding };
+    const answer = await api.call('GET', '/v1/sessions/text/variables', { headers });
+    assert.equal(answer.status, 200);
+    assert.equal(answer.headers['content-encoding'] ?? 'identity', encoding);
+    assert.deepEqual(Float32Array.from(answer.json.variables.w.values), sent);
+  }
+});

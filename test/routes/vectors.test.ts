@@ -6,7 +6,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { after, describe, test } from 'node:test';
 import { encodeFile, f32, i64, type Json, numbers, startApi } from '../support/api.ts';
-import { create, getDocument, patch, push, pushFile, read, succeeded } from '../support/calls.ts';
+import { create, fromJson, getDocument, patch, push, pushFile, read, succeeded } from '../support/calls.ts';
 
 const fixture: Json = JSON.parse(readFileSync(new URL('../fixtures/adamax-vectors.json', import.meta.url), 'utf8'));
 const api = await startApi({ after });
@@ -34,7 +34,7 @@ const json: Format = {
     });
     const reply = await push(api, name, Object.fromEntries(gradients));
     const variables = Object.entries<Json>(reply.variables).map(
-      ([variable, { values }]) => [variable, values] as const,
+      ([variable, tensor]) => [variable, fromJson(tensor).values] as const,
     );
     return { learningRate: reply.learning_rate, variables: new Map(variables) };
   },

@@ -40,6 +40,11 @@ export async function readNumbers(api: Api, name: string, variable: string, what
   return numbers((await read(api, name, what)).get(variable) as Tensor);
 }
 
+/** A tensor of a JSON reply with the numbers that its digits stand for: all but F64 are written so that F32 reads them. */
+export function fromJson(tensor: Json): Json {
+  return tensor.dtype === 'F64' ? tensor : { ...tensor, values: tensor.values.map(Math.fround) };
+}
+
 /** All bits of a session: w, m and v, names and shapes, and the counter. Equal states are deeply equal. */
 export async function stateOf(api: Api, name: string): Promise<object> {
   const { iterations } = await getDocument(api, name);

@@ -4,6 +4,7 @@ import { addRows } from './rows';
 import { allFinite, clipValue, scale, sumSquares } from './scan';
 
 export * from './convert';
+export { decimalsF32 } from './decimal';
 export { copy, gatherRows, scatterRows } from './rows';
 
 export function denseF32(

@@ -3,21 +3,24 @@
 /** Whether none of `n` values is NaN or infinite: x - x is 0 for finite x and NaN for all others. */
 @inline
 export function allFinite<T extends number>(x: usize, n: i32): bool {
-  const lanes = 16 / <i32>sizeof<T>();
-  const bytes = <usize>n * sizeof<T>();
-  const vectorBytes = <usize>(n / lanes) << 4;
+  const end = x + <usize>n * sizeof<T>();
   let differences = v128.splat<T>(<T>0);
-  let i: usize = 0;
-  for (; i < vectorBytes; i += 16) {
-    const values = v128.load(x + i);
-    differences = v128.or(differences, v128.sub<T>(values, values));
+  for (const last = end - (end - x & 63); x < last; x += 64) {
+    const first = v128.or(difference<T>(v128.load(x)), difference<T>(v128.load(x, 16)));
+    const second = v128.or(difference<T>(v128.load(x, 32)), difference<T>(v128.load(x, 48)));
+    differences = v128.or(differences, v128.or(first, second));
   }
   let rest: T = <T>0;
-  for (; i < bytes; i += sizeof<T>()) {
-    const value = load<T>(x + i);
+  for (; x < end; x += sizeof<T>()) {
+    const value = load<T>(x);
     rest += <T>(value - value);
   }
   return !v128.any_true(differences) && rest == <T>0;
+}
+
+@inline
+function difference<T extends number>(values: v128): v128 {
+  return v128.sub<T>(values, values);
 }
 
 /**
@@ -56,14 +59,38 @@ export function sumSquares<T extends number>(x: usize, n: i32): f64 {
 @inline
 export function clipValue<T extends number>(x: usize, n: i32, limit: T): void {
   const end = x + <usize>n * sizeof<T>();
+  const limits = v128.splat<T>(limit);
+  const negative = v128.splat<T>(<T>-limit);
+  for (const last = end - (end - x & 63); x < last; x += 64) {
+    v128.store(x, clipped<T>(v128.load(x), limits, negative));
+    v128.store(x, clipped<T>(v128.load(x, 16), limits, negative), 16);
+    v128.store(x, clipped<T>(v128.load(x, 32), limits, negative), 32);
+    v128.store(x, clipped<T>(v128.load(x, 48), limits, negative), 48);
+  }
   for (; x < end; x += sizeof<T>()) {
     store<T>(x, max<T>(min<T>(load<T>(x), limit), <T>-limit));
   }
+}
+
+@inline
+function clipped<T extends number>(values: v128, limit: v128, negative: v128): v128 {
+  return v128.pmax<T>(v128.pmin<T>(values, limit), negative);
 }
 
 /** x = x * factor, taken in float64 and rounded once, in place. */
 @inline
 export function scale<T extends number>(x: usize, n: i32, factor: f64): void {
   const end = x + <usize>n * sizeof<T>();
+  const factors = f64x2.splat(factor);
+  for (const last = end - (end - x & 15); x < last; x += 16) {
+    const values = v128.load(x);
+    if (sizeof<T>() == 4) {
+      const low = f64x2.mul(f64x2.promote_low_f32x4(values), factors);
+      const high = f64x2.mul(f64x2.promote_low_f32x4(v128.shuffle<u64>(values, values, 1, 0)), factors);
+      v128.store(x, v128.shuffle<u64>(f32x4.demote_f64x2_zero(low), f32x4.demote_f64x2_zero(high), 0, 2));
+    } else {
+      v128.store(x, f64x2.mul(values, factors));
+    }
+  }
   for (; x < end; x += sizeof<T>()) store<T>(x, <T>(<f64>load<T>(x) * factor));
 }
