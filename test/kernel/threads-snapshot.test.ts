@@ -84,7 +84,7 @@ for (const [what, size] of Object.entries(sizes)) {
           memory.endSnapshot();
         }
       }),
-      { numRuns: 6 },
+      { numRuns: 6, endOnFailure: true },
     );
   });
 }

@@ -1,16 +1,15 @@
 /**
  * Threads: whatever is handed to them, they give the reference's bits, as the calling thread does, however many there are;
- * and the calling thread goes on meanwhile. What each run starts from is work-cases.ts's. Sessions and snapshots are
- * threads-sessions.test.ts's, memory that is given back tensor/reclaim.test.ts's.
+ * and the calling thread goes on meanwhile. What each run starts from is work-cases.ts's. Snapshots and sessions are
+ * threads-snapshot.test.ts's and session/threads.test.ts's, their start and end threads-life.test.ts's, and memory that is
+ * given back tensor/reclaim.test.ts's.
  */
 import assert from 'node:assert/strict';
 import { after, describe, test } from 'node:test';
-import { setTimeout as delay } from 'node:timers/promises';
-import type { Worker } from 'node:worker_threads';
 import fc from 'fast-check';
 import { type Scan, scanOf, scanValues, type Values } from '../../src/kernel/blocks.ts';
 import { type Executor, here, type Range, Threads } from '../../src/kernel/threads.ts';
-import { allocate, type VariableMemory } from '../../src/kernel/variable-memory.ts';
+import type { VariableMemory } from '../../src/kernel/variable-memory.ts';
 import { blocksOf, type Work } from '../../src/kernel/work.ts';
 import type { VariableDtype } from '../../src/tensor/dtype.ts';
 import { assertSameBits, encode, floatDtypes, randomUnits } from '../support/floats.ts';
@@ -76,7 +75,7 @@ describe('work of every kind gives the reference’s bits', () => {
         const plan = planOf(seed, smallSizes(seed, count), bankBytes);
         for (const executor of [here, ...threads]) await checkPlan(plan, executor);
       }),
-      { numRuns: 10 },
+      { numRuns: 10, endOnFailure: true },
     );
   });
 
@@ -86,7 +85,7 @@ describe('work of every kind gives the reference’s bits', () => {
         const plan = planOf(seed, smallSizes(seed, manyBlocks), bankBytes);
         for (const executor of [here, ...threads.map(handingOver)]) await checkPlan(plan, executor);
       }),
-      { numRuns: 2 },
+      { numRuns: 2, endOnFailure: true },
     );
   });
 
@@ -128,7 +127,7 @@ describe('looking over values', () => {
           }
         },
       ),
-      { numRuns: 4 },
+      { numRuns: 4, endOnFailure: true },
     );
   });
 
@@ -308,57 +307,6 @@ describe('memory that is to be forgotten', () => {
       await handingOver(executor).run(stepsOf(plan, memories));
       assertTaken(plan, memories);
     }
-  });
-});
-
-describe('the threads', () => {
-  /** 200 works of one block. */
-  const scans = (): Work[] =>
-    Array.from({ length: 200 }, () => {
-      const sums = new Float64Array(new SharedArrayBuffer(8));
-      return { kind: 'scan', values: encode([3], 'F64'), count: 1, dtype: 'F64', limit: null, sums };
-    });
-
-  test('are as many as asked for, start when they are needed first, and end when they are closed', async () => {
-    const workers: Worker[] = [];
-    let ended = 0;
-    const listener = (worker: Worker) => {
-      workers.push(worker);
-      worker.on('exit', () => ended++);
-    };
-    process.on('worker', listener);
-    const executor = new Threads(2);
-    await executor.run(scans().slice(0, 5));
-    assert.equal(workers.length, 0);
-    for (let run = 0; run < 3; run++) await executor.run(scans());
-    assert.equal(workers.length, 2);
-    assert.equal(ended, 0);
-    await executor.close();
-    assert.equal(ended, 2);
-    process.off('worker', listener);
-  });
-
-  test('can be closed without ever having worked', () => new Threads(2).close());
-
-  test('pass on what fails there, to every run that is under way, and others take their place', async () => {
-    const executor = new Threads(2);
-    const [memory] = allocate([{ dtype: 'F32', rows: manyBlocks * blockElements, width: 1 }]) as [VariableMemory];
-    // No room for what is to be read.
-    const failing = { kind: 'read', memory, part: 'w', to: shared(encode([0], 'F32')) } as const;
-    for (let fault = 0; fault < 2; fault++) {
-      await executor.run(scans());
-      const failed = executor.run([failing, ...scans(), ...scans()]);
-      // Of what the threads report, all comes at once: one's fault, and what the other has done or failed in.
-      pause(300);
-      await assert.rejects(failed, { code: 'ERR_OUT_OF_RANGE' });
-      let ended = false;
-      const next = executor.run(scans()).finally(() => {
-        ended = true;
-      });
-      await Promise.race([next, delay(5000)]);
-      assert.ok(ended, 'a run after a fault must come to its end');
-    }
-    await executor.close();
   });
 });
 

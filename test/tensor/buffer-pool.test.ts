@@ -6,6 +6,15 @@ import { BufferPool, copyBytes } from '../../src/tensor/buffer-pool.ts';
 
 const granule = 65_536;
 
+/** Compared as objects: to show what is in two memories takes minutes. */
+function assertShare(a: Buffer | undefined, b: Buffer | undefined): void {
+  assert.ok(a?.buffer === b?.buffer, 'they must have the same memory');
+}
+
+function assertApart(a: Buffer | undefined, b: Buffer | undefined): void {
+  assert.ok(a?.buffer !== b?.buffer, 'they must not have the same memory');
+}
+
 describe('a pool', () => {
   test('uses a buffer that was given back again, for as much or somewhat less', () => {
     const pool = new BufferPool(100, 10 * granule);
@@ -13,7 +22,7 @@ describe('a pool', () => {
     pool.give(first);
     const second = pool.take(granule - 400);
     assert.equal(second.length, granule - 400);
-    assert.equal(second.buffer, first.buffer);
+    assertShare(second, first);
   });
 
   test('uses a buffer again for somewhat more, since the next reply may be a digit longer', () => {
@@ -22,7 +31,7 @@ describe('a pool', () => {
     pool.give(first);
     const second = pool.take(granule + 1001);
     assert.equal(second.length, granule + 1001);
-    assert.equal(second.buffer, first.buffer);
+    assertShare(second, first);
   });
 
   test('gives a buffer in use to nobody else', () => {
@@ -30,27 +39,27 @@ describe('a pool', () => {
     const taken = [pool.take(1000), pool.take(1000)];
     pool.give(taken[0] as Buffer);
     taken.push(pool.take(granule - 1), pool.take(granule - 1));
-    assert.equal(taken[2]?.buffer, taken[0]?.buffer);
-    assert.notEqual(taken[2]?.buffer, taken[1]?.buffer);
-    assert.notEqual(taken[3]?.buffer, taken[2]?.buffer);
-    assert.notEqual(taken[3]?.buffer, taken[1]?.buffer);
+    assertShare(taken[2], taken[0]);
+    assertApart(taken[2], taken[1]);
+    assertApart(taken[3], taken[2]);
+    assertApart(taken[3], taken[1]);
   });
 
   test('leaves a far larger buffer for those who need it, and a smaller one does not do', () => {
     const pool = new BufferPool(100, 10 * granule);
     const large = pool.take(4 * granule);
     pool.give(large);
-    assert.notEqual(pool.take(2 * granule - 1).buffer, large.buffer);
-    assert.notEqual(pool.take(4 * granule + 1).buffer, large.buffer);
-    assert.equal(pool.take(2 * granule).buffer, large.buffer);
+    assertApart(pool.take(2 * granule - 1), large);
+    assertApart(pool.take(4 * granule + 1), large);
+    assertShare(pool.take(2 * granule), large);
   });
 
   test('prefers the smallest that does', () => {
     const pool = new BufferPool(100, 20 * granule);
     const buffers = [7, 5, 6].map((granules) => pool.take(granules * granule));
     for (const each of buffers) pool.give(each);
-    assert.equal(pool.take(4 * granule).buffer, buffers[1]?.buffer);
-    assert.equal(pool.take(4 * granule).buffer, buffers[2]?.buffer);
+    assertShare(pool.take(4 * granule), buffers[1]);
+    assertShare(pool.take(4 * granule), buffers[2]);
   });
 
   test('keeps no more than the bound, the newest first, and no small ones', () => {
@@ -72,7 +81,7 @@ describe('a pool', () => {
     const taken = pool.take(1000);
     pool.give(taken);
     pool.give(taken);
-    assert.notEqual(pool.take(granule).buffer, pool.take(granule).buffer);
+    assertApart(pool.take(granule), pool.take(granule));
   });
 
   test('gives memory that threads share, unless it is little, and exactly as much as was asked for', () => {
@@ -80,7 +89,7 @@ describe('a pool', () => {
     for (const bytes of [0, 1, 99, 100, granule - 1, granule, granule + 1, 3 * granule]) {
       const taken = pool.take(bytes);
       assert.equal(taken.length, bytes);
-      assert.equal(taken.byteOffset + taken.length <= taken.buffer.byteLength, true);
+      assert.ok(taken.byteOffset + taken.length <= taken.buffer.byteLength);
       assert.equal(taken.buffer instanceof SharedArrayBuffer, bytes >= 100, `${bytes}`);
       pool.give(taken);
     }
@@ -90,7 +99,7 @@ describe('a pool', () => {
     const pool = new BufferPool(100, 10 * granule);
     const foreign = Buffer.from(new ArrayBuffer(granule));
     pool.give(foreign);
-    assert.notEqual(pool.take(granule).buffer, foreign.buffer);
+    assertApart(pool.take(granule), foreign);
   });
 });
 
@@ -128,7 +137,7 @@ describe('what lies idle in a pool', () => {
     const [unused, used, late] = [pool.take(granule), pool.take(3 * granule), pool.take(7 * granule)];
     for (const each of [unused, used]) pool.give(each);
     sweep();
-    assert.ok(has(pool, used));
+    assert.ok(has(pool, used), 'what has seen one sweep must be there');
     pool.give(late);
     sweep();
     assert.ok(!has(pool, unused), 'what was not used for two sweeps must be gone');
@@ -143,7 +152,7 @@ describe('what lies idle in a pool', () => {
     pool.give(used);
     for (let round = 0; round < 10; round++) {
       sweep();
-      assert.ok(has(pool, used));
+      assert.ok(has(pool, used), 'what was used between the sweeps must be there');
     }
   });
 
@@ -155,7 +164,7 @@ describe('what lies idle in a pool', () => {
       const taken = pool.take(granule);
       pool.give(taken);
       assert.deepEqual([sweep(), sweep(), sweep()], [true, true, false]);
-      assert.notEqual(pool.take(granule).buffer, taken.buffer);
+      assertApart(pool.take(granule), taken);
     }
   });
 });
