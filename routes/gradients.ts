@@ -4,11 +4,12 @@ import type { FastifyInstance } from 'fastify';
 import { Type } from 'typebox';
 import { lendMemory, SafetensorsBody, sendPooled, sendStreamed } from '../src/plugins/bodies.ts';
 import { entityTag, ifMatch, preferences, replyFormat } from '../src/plugins/headers.ts';
+import { isLogged } from '../src/plugins/request-log.ts';
 import { ChangeHeaders, problems, query, ReplyDtype, SessionParams } from '../src/schemas/common.ts';
 import { tensorBody, tensorReply } from '../src/schemas/content.ts';
 import { decodeSlices, decodeSlicesFile, type GradientsBody } from '../src/schemas/slices.ts';
 import { TensorReply } from '../src/schemas/tensor-reply.ts';
-import type { Slices } from '../src/session/gradient.ts';
+import { extentOf, type Slices } from '../src/session/gradient.ts';
 
 /** From so many bytes of gradients on, the reply's beginning is sent while its end is worked out. */
 const streamedBytesMin = 4 * 1024 * 1024;
@@ -79,21 +80,23 @@ export async function gradientRoutes(instance: FastifyInstance): Promise<void> {
       const gradients = decode(request.body, session);
       const tensors = new TensorReply(format, dtype, (bytes) => lendMemory(reply, bytes));
       const receive = minimal ? tensors.receiveNothing : tensors.receive;
+      const streamed =
+        format !== 'application/json' && !minimal && extentOf(gradients.values()).bytes >= streamedBytesMin;
+      const begun = streamed ? tensors.begun() : undefined;
       const applied = app.store
         .session(session)
-        .applyGradients(gradients, base, ifMatch(request), receive, tensors.progress);
-      const { rows, bytes } = extent(gradients);
-      const streamed = bytes >= streamedBytesMin && format !== 'application/json' && !minimal;
+        .applyGradients(gradients, base, ifMatch(request), receive, streamed ? tensors.progress : undefined);
       if (request.body instanceof SafetensorsBody) request.body.useUntil(applied);
-      await (streamed ? Promise.race([applied, tensors.begun]) : applied);
+      await (begun === undefined ? applied : Promise.race([applied, begun]));
       const { head } = tensors;
-      app.metrics.step(session, rows, bytes);
-      request.logged = {
-        variables: [...gradients.keys()].slice(0, 8),
-        iterations: head.iterations,
-        ...(worker === undefined ? {} : { worker }),
-        ...(base === undefined ? {} : { staleness: head.iterations - 1 - base }),
-      };
+      if (isLogged(request)) {
+        request.logged = {
+          variables: [...gradients.keys()].slice(0, 8),
+          iterations: head.iterations,
+          ...(worker === undefined ? {} : { worker }),
+          ...(base === undefined ? {} : { staleness: head.iterations - 1 - base }),
+        };
+      }
       reply.header('etag', entityTag(head.revision)).type(format);
       return streamed
         ? sendStreamed(reply, tensors.stream(applied), applied)
@@ -105,14 +108,4 @@ export async function gradientRoutes(instance: FastifyInstance): Promise<void> {
     if (body instanceof SafetensorsBody) return decodeSlicesFile(body.file);
     return decodeSlices((body as GradientsBody).gradients, app.store.session(session).contents.variables, '/gradients');
   }
-}
-
-function extent(gradients: ReadonlyMap<string, Slices>): { rows: number; bytes: number } {
-  let rows = 0;
-  let bytes = 0;
-  for (const { values, indices } of gradients.values()) {
-    bytes += values.bytes.length;
-    rows += indices?.shape[0] ?? 0;
-  }
-  return { rows, bytes };
 }

@@ -182,7 +182,6 @@ export async function sessionRoutes(instance: FastifyInstance): Promise<void> {
     async (request, reply) => {
       const { session } = request.params;
       await app.store.delete(session, request.query.keep_checkpoints, ifMatch(request));
-      app.metrics.forget(session);
       return reply.status(204).send(null);
     },
   );

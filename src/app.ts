@@ -20,6 +20,8 @@ export async function build(config: Config, store: Store, logger: FastifyBaseLog
   const app = fastify({
     loggerInstance: logger,
     logController: new LogController({ disableRequestLogging: true }),
+    // The few lines about requests name them; a logger for each request would cost more than they do.
+    childLoggerFactory: (parent) => parent,
     bodyLimit: config.bodyBytesMax,
     clientErrorHandler: answerClientError,
     frameworkErrors: (error, request, reply) => sendProblem(toProblem(error), request, reply),
@@ -37,11 +39,6 @@ export async function build(config: Config, store: Store, logger: FastifyBaseLog
   // The other half of the time is for the last checkpoints.
   await app.register(shutdown, { patienceMs: config.shutdownTimeoutMs / 2 });
   await app.register(notBuilt);
-  // The plugin counts application/octet-stream among what shrinks, and lets nobody but the request speak against it.
-  app.addHook('onSend', (request, reply, _payload, done) => {
-    if (reply.getHeader('content-type') === 'application/octet-stream') request.raw.headers['x-no-compression'] = '';
-    done();
-  });
   await app.register(compress, compression);
   await app.register(bodies, { bodyBytesMax: config.bodyBytesMax });
   await app.register(metrics, { store });

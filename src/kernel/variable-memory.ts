@@ -30,6 +30,14 @@ export interface MemoryLayout extends Extent {
   readonly segments: readonly Segment<number>[];
 }
 
+/** `n` elements, the first of which is number `at` of those asked for, and number `offset` of its segment. */
+interface Block {
+  segment: Segment;
+  at: number;
+  n: number;
+  offset: number;
+}
+
 /** Rows `from` to `from + count` of a list of rows, of which `columns` elements from `column` on lie in one segment. */
 export interface RowBatch {
   segment: Segment;
@@ -158,15 +166,17 @@ export class VariableMemory implements BlockReader {
     return address(segment, part, this.dtype, column - segment.firstColumn);
   }
 
-  /** The blocks of a range of elements, each within one segment: element `first + at` stands `offset` into the segment. */
-  *blocks(first: number, count: number): Generator<{ segment: Segment; at: number; n: number; offset: number }> {
+  /** The blocks of a range of elements, in order, each within one segment. */
+  blocks(first: number, count: number): Block[] {
+    const blocks: Block[] = [];
     for (let at = 0; at < count; ) {
       const segment = this.#segmentOf(first + at);
       const offset = first + at - this.#firstElement(segment);
       const n = Math.min(blockElements, count - at, segment.rows * segment.columns - offset);
-      yield { segment, at, n, offset };
+      blocks.push({ segment, at, n, offset });
       at += n;
     }
+    return blocks;
   }
 
   /** Cuts rows `first` to `last` (exclusive) of a list into batches of at most one block, each within one segment. */

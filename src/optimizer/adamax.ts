@@ -7,7 +7,7 @@
  *
  * with alpha = learning_rate / (1 - beta_1^t), t = iterations + 1, and s the sums of the rows named.
  */
-import { noClip, type Scan, type Values } from '../kernel/blocks.ts';
+import type { Clip, Scan, Values } from '../kernel/blocks.ts';
 import type { StepScalars } from '../kernel/step.ts';
 import type { Executor, Progress } from '../kernel/threads.ts';
 import type { VariableMemory } from '../kernel/variable-memory.ts';
@@ -29,36 +29,36 @@ export interface Update {
 }
 
 /**
- * Applies all updates, by variable name, as step number `iterations` + 1. `progress` is told of the updates by their
- * number, as their blocks are done.
+ * Applies all updates as step number `iterations` + 1; no two are of one variable. `progress` is told of them by their place
+ * in the list, as their blocks are done.
  */
 export async function applyUpdates(
   config: AdamaxConfig,
   iterations: number,
-  updates: ReadonlyMap<string, Update>,
+  updates: readonly Update[],
   executor: Executor,
   progress?: Progress,
 ): Promise<void> {
-  const scans = new Map([...updates].map(([name, { scan }]) => [name, scan]));
-  const clip = clips(config, scans);
-  const scalars = new Map<VariableDtype, StepScalars>();
-  for (const {
-    memory: { dtype },
-  } of updates.values()) {
-    if (!scalars.has(dtype)) scalars.set(dtype, stepScalars(config, iterations, dtype));
-  }
-  const steps = [...updates].map(([name, { memory, values, named, updated }]): Work => {
-    const own = scalars.get(memory.dtype) as StepScalars;
-    const step = { memory, gradient: values, clip: clip.get(name) ?? noClip, scalars: own };
-    if (named === undefined) return { kind: 'dense', ...step, updated };
-    const { rows, firsts, later } = named;
-    return { kind: 'sparse', ...step, slices: { rows, firsts, later } };
-  });
-  await executor.run(steps, progress);
-  const replies = [...updates.values()].flatMap(({ memory, named, updated }): Work[] =>
-    named === undefined || updated === undefined
-      ? []
-      : [{ kind: 'readRows', memory, part: 'w', rows: named.ascending, to: updated }],
+  const clip = clips(
+    config,
+    updates.map(({ scan }) => scan),
   );
+  const scalars: Record<VariableDtype, StepScalars | undefined> = { F32: undefined, F64: undefined };
+  const steps: Work[] = [];
+  const replies: Work[] = [];
+  for (let k = 0; k < updates.length; k++) {
+    const { memory, values, named, updated } = updates[k] as Update;
+    const own = scalars[memory.dtype] ?? stepScalars(config, iterations, memory.dtype);
+    scalars[memory.dtype] = own;
+    if (named === undefined) {
+      steps.push({ kind: 'dense', memory, gradient: values, clip: clip[k] as Clip, scalars: own, updated });
+      continue;
+    }
+    const { rows, firsts, later, ascending } = named;
+    const slices = { rows, firsts, later };
+    steps.push({ kind: 'sparse', memory, gradient: values, clip: clip[k] as Clip, scalars: own, slices });
+    if (updated !== undefined) replies.push({ kind: 'readRows', memory, part: 'w', rows: ascending, to: updated });
+  }
+  await executor.run(steps, progress);
   if (replies.length > 0) await executor.run(replies);
 }

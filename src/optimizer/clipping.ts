@@ -7,18 +7,16 @@ import type { VariableDtype } from '../tensor/dtype.ts';
 import type { AdamaxConfig } from './adamax-config.ts';
 
 /** What to do to each gradient, given its scan, which was taken after clipping by value. */
-export function clips(config: AdamaxConfig, scans: ReadonlyMap<string, Scan>): Map<string, Clip> {
+export function clips(config: AdamaxConfig, scans: readonly Scan[]): Clip[] {
   const limit = config.clipvalue;
   let total = 0;
-  for (const { sumSquares } of scans.values()) total += sumSquares;
-  const clip = new Map<string, Clip>();
-  for (const [name, { dtype, sumSquares }] of scans) {
+  for (const { sumSquares } of scans) total += sumSquares;
+  return scans.map(({ dtype, sumSquares }) => {
     let factor = 1;
     if (config.clipnorm !== null) factor = shrink(config.clipnorm, sumSquares, dtype);
     else if (config.global_clipnorm !== null) factor = shrink(config.global_clipnorm, total, dtype);
-    clip.set(name, { limit, factor });
-  }
-  return clip;
+    return { limit, factor };
+  });
 }
 
 /**

@@ -5,39 +5,48 @@
  * "A floating-point technique for extending the available precision", 1971).
  */
 
-/** High part and low part; the high part is their sum, rounded. */
-type Pair = readonly [number, number];
-
 /**
  * base^exponent to the nearest float64, unless it is within exponent * 2^-48 ulp of a tie, or below 2^-900, where the low
  * parts underflow. `base` is in [0, 1), `exponent` an integer of at least 0.
  */
 export function integerPower(base: number, exponent: number): number {
-  let result: Pair = [1, 0];
-  let square: Pair = [base, 0];
+  const result = new Pair(1, 0);
+  const square = new Pair(base, 0);
   for (let rest = exponent; rest > 0; rest = Math.floor(rest / 2)) {
-    if (rest % 2 === 1) result = multiply(result, square);
-    square = multiply(square, square);
+    if (rest % 2 === 1) result.multiplyBy(square);
+    square.multiplyBy(square);
   }
-  return result[0];
+  return result.high;
 }
 
-function multiply([aHigh, aLow]: Pair, [bHigh, bLow]: Pair): Pair {
-  const product = aHigh * bHigh;
-  const rest = roundingError(aHigh, bHigh, product) + (aHigh * bLow + aLow * bHigh);
-  const high = product + rest;
-  return [high, rest - (high - product)];
+/** A number as the sum of two; the high part is that sum, rounded. */
+class Pair {
+  high: number;
+  low: number;
+
+  constructor(high: number, low: number) {
+    this.high = high;
+    this.low = low;
+  }
+
+  multiplyBy({ high, low }: Pair): void {
+    const product = this.high * high;
+    const rest = roundingError(this.high, high, product) + (this.high * low + this.low * high);
+    this.high = product + rest;
+    this.low = rest - (this.high - product);
+  }
 }
 
 /** a * b - product, exact: the halves of 26 bits multiply without rounding. */
 function roundingError(a: number, b: number, product: number): number {
-  const [a1, a2] = halves(a);
-  const [b1, b2] = halves(b);
+  const a1 = highHalf(a);
+  const b1 = highHalf(b);
+  const a2 = a - a1;
+  const b2 = b - b1;
   return a2 * b2 - (product - a1 * b1 - a2 * b1 - a1 * b2);
 }
 
-function halves(x: number): Pair {
+function highHalf(x: number): number {
   const scaled = x * (2 ** 27 + 1);
-  const high = scaled - (scaled - x);
-  return [high, x - high];
+  return scaled - (scaled - x);
 }

@@ -96,7 +96,10 @@ export const bodies = fp(async (app: FastifyInstance, { bodyBytesMax }: { bodyBy
 
 /** Sends a reply from a pooled buffer, which goes back when the system has the last byte, or the client is gone. */
 export function sendPooled(reply: FastifyReply, payload: Buffer | string): FastifyReply {
-  if (Buffer.isBuffer(payload)) reply.raw.once('close', () => bodyPool.give(payload));
+  if (Buffer.isBuffer(payload)) {
+    leaveUncompressed(reply);
+    reply.raw.once('close', () => bodyPool.give(payload));
+  }
   return reply.send(payload);
 }
 
@@ -110,7 +113,13 @@ export function sendStreamed(
     const give = () => bodyPool.give(bytes);
     filled.then(give, give);
   });
+  leaveUncompressed(reply);
   return reply.header('content-length', bytes.length).send(stream);
+}
+
+/** The plugin counts application/octet-stream among what shrinks, and lets nobody but the request speak against it. */
+function leaveUncompressed({ request }: FastifyReply): void {
+  request.raw.headers['x-no-compression'] = '';
 }
 
 /** Refuses a format that the route does not take before any of the body is read; no format would mean no validation. */
@@ -118,10 +127,14 @@ function checkContentType(request: FastifyRequest): void {
   const body = request.routeOptions.schema?.body as { content?: Record<string, unknown> } | undefined;
   if (body?.content === undefined) return;
   const { 'content-type': received } = request.headers;
-  const type = received?.split(';', 1)[0]?.trim().toLowerCase();
-  if (type !== undefined && Object.hasOwn(body.content, type)) return;
+  if (received !== undefined && Object.hasOwn(body.content, mediaType(received))) return;
   const known = Object.keys(body.content).join(', ');
   throw new Problem('unsupported_media_type', `Content-Type must be one of ${known}. Received: ${received ?? 'none'}`);
+}
+
+/** The type itself, without parameters. */
+export function mediaType(contentType: string): string {
+  return (contentType.split(';', 1)[0] as string).trim().toLowerCase();
 }
 
 function parseJson(bytes: Uint8Array): unknown {

@@ -5,7 +5,7 @@ import { Problem } from '../errors.ts';
 import { waitSecondsMax } from '../limits.ts';
 import type { ReplyFormat } from '../schemas/tensor-reply.ts';
 import type { Precondition } from '../store/held-session.ts';
-import { SafetensorsBody, safetensorsTypes } from './bodies.ts';
+import { mediaType, SafetensorsBody, safetensorsTypes } from './bodies.ts';
 
 const formats: readonly ReplyFormat[] = ['application/json', ...safetensorsTypes];
 
@@ -57,7 +57,10 @@ export function preferences(request: FastifyRequest): { minimal: boolean; waitSe
 
 /** The format that `Accept` asks for; the request's own, or JSON, where it leaves the choice. */
 export function replyFormat(request: FastifyRequest): ReplyFormat {
-  const own = request.body instanceof SafetensorsBody ? (contentType(request) as ReplyFormat) : 'application/json';
+  const own =
+    request.body instanceof SafetensorsBody
+      ? (mediaType(request.headers['content-type'] ?? '') as ReplyFormat)
+      : 'application/json';
   if (request.headers.accept === undefined) return own;
   const available = [own, ...formats.filter((format) => format !== own)];
   const chosen = new Negotiator(request.raw).mediaType(available);
@@ -66,10 +69,6 @@ export function replyFormat(request: FastifyRequest): ReplyFormat {
     'not_acceptable',
     `Accept must allow one of ${formats.join(', ')}. Received: ${request.headers.accept}`,
   );
-}
-
-function contentType(request: FastifyRequest): string {
-  return (request.headers['content-type'] ?? '').split(';', 1)[0]?.trim().toLowerCase() ?? '';
 }
 
 /** For calls that take no body: an empty one, or `{}`, is as good as none. */

@@ -10,10 +10,6 @@ const seconds = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5
 
 export interface Metrics {
   readonly registry: Registry;
-  /** One applied step: its session, and the rows (dense variables count none) and bytes of its gradients. */
-  step(session: string, rows: number, bytes: number): void;
-  /** Drops the series of a session that is gone. */
-  forget(session: string): void;
   /** One checkpoint written. */
   checkpoint(durationSeconds: number): void;
 }
@@ -35,20 +31,7 @@ export const metrics = fp(async (app: FastifyInstance, { store }: { store: Store
     labelNames: ['code'],
     registers,
   });
-  const steps = new Counter({ name: 'adamax_steps_total', help: 'Applied steps.', labelNames: ['session'], registers });
-  const rows = new Counter({
-    name: 'adamax_rows_total',
-    help: 'Rows of sparse gradients applied.',
-    labelNames: ['session'],
-    registers,
-  });
-  const bytes = new Counter({
-    name: 'adamax_gradient_bytes_total',
-    help: 'Bytes of gradients applied.',
-    labelNames: ['session'],
-    registers,
-  });
-  sessionGauges(store, registers);
+  sessionFigures(store, registers);
   const checkpoints = new Histogram({
     name: 'adamax_checkpoint_duration_seconds',
     help: 'Checkpoints written, and how long each took.',
@@ -58,18 +41,7 @@ export const metrics = fp(async (app: FastifyInstance, { store }: { store: Store
   const checkpoint = (durationSeconds: number): void => checkpoints.observe(durationSeconds);
   store.onCheckpoint = (written) => checkpoint(written.seconds);
 
-  app.decorate('metrics', {
-    registry,
-    step(session, rowCount, byteCount) {
-      steps.inc({ session });
-      rows.inc({ session }, rowCount);
-      bytes.inc({ session }, byteCount);
-    },
-    forget(session) {
-      for (const counter of [steps, rows, bytes]) counter.remove({ session });
-    },
-    checkpoint,
-  } satisfies Metrics);
+  app.decorate('metrics', { registry, checkpoint } satisfies Metrics);
   app.addHook(
     'onResponse',
     synchronous((request, reply) => {
@@ -81,7 +53,19 @@ export const metrics = fp(async (app: FastifyInstance, { store }: { store: Store
 });
 
 /** Figures that are read off the sessions whenever they are asked for. */
-function sessionGauges(store: Store, registers: Registry[]): void {
+function sessionFigures(store: Store, registers: Registry[]): void {
+  const counter = (name: string, help: string, value: (session: HeldSession) => number) => {
+    new Counter({
+      name,
+      help,
+      labelNames: ['session'],
+      registers,
+      collect() {
+        this.reset();
+        for (const session of store.held) this.inc({ session: session.name }, value(session));
+      },
+    });
+  };
   const gauge = (name: string, help: string, value: (session: HeldSession) => number) => {
     new Gauge({
       name,
@@ -102,6 +86,9 @@ function sessionGauges(store: Store, registers: Registry[]): void {
       this.set(store.status.sessions);
     },
   });
+  counter('adamax_steps_total', 'Applied steps.', ({ applied }) => applied.steps);
+  counter('adamax_rows_total', 'Rows of sparse gradients applied.', ({ applied }) => applied.rows);
+  counter('adamax_gradient_bytes_total', 'Bytes of gradients applied.', ({ applied }) => applied.bytes);
   gauge('adamax_session_iterations', 'Applied steps of a session, its counter.', ({ contents }) => contents.iterations);
   gauge('adamax_checkpoint_age_seconds', 'Time since the last checkpoint, or since the start.', (session) =>
     session.checkpointAge(Date.now()),

@@ -19,7 +19,9 @@ export const problems = fp(async (app: FastifyInstance) => {
 
 export function sendProblem(problem: Problem, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   // Others with such a status (recovering, overloaded) are the server at work, and the request's own line tells them.
-  if (problem.status >= 500 && problem.cause !== undefined) request.log.error({ err: problem.cause }, problem.message);
+  if (problem.status >= 500 && problem.cause !== undefined) {
+    request.log.error({ reqId: request.id, err: problem.cause }, problem.message);
+  }
   request.problemCode = problem.code;
   return reply
     .status(problem.status)

@@ -1,5 +1,5 @@
 /** One log line for each request, when its reply is out: who asked for what, how large, how long, with which result. */
-import type { FastifyBaseLogger, FastifyInstance } from 'fastify';
+import type { FastifyInstance, FastifyRequest } from 'fastify';
 import fp from 'fastify-plugin';
 import type { Logger } from 'pino';
 import { synchronous } from './synchronous.ts';
@@ -10,9 +10,10 @@ export const requestLog = fp(async (app: FastifyInstance) => {
   app.addHook(
     'onResponse',
     synchronous((request, reply) => {
-      if (!isOn(request.log)) return;
+      if (!isLogged(request)) return;
       const params = request.params as { session?: string } | undefined;
       const fields = {
+        reqId: request.id,
         method: request.method,
         path: request.url.split('?', 1)[0],
         status: reply.statusCode,
@@ -28,8 +29,8 @@ export const requestLog = fp(async (app: FastifyInstance) => {
   );
 });
 
-/** Whether the line would be written at all. */
-function isOn(log: FastifyBaseLogger): boolean {
+/** Whether a line is written at all, so that it pays to prepare what it says. */
+export function isLogged({ log }: FastifyRequest): boolean {
   return (log as Logger).isLevelEnabled('info');
 }
 

@@ -3,17 +3,18 @@
  * to go elsewhere. What is still open then (idle, stalled or never used) is closed by Fastify's `forceCloseConnections`.
  */
 import { EventEmitter, once } from 'node:events';
-import type { FastifyInstance, FastifyRequest } from 'fastify';
+import type { FastifyInstance, FastifyReply } from 'fastify';
 import fp from 'fastify-plugin';
 import { Problem } from '../errors.ts';
 import { synchronous } from './synchronous.ts';
 
 export const shutdown = fp(async (app: FastifyInstance, { patienceMs }: { patienceMs: number }) => {
-  const underWay = new Set<FastifyRequest>();
+  const underWay = new Set<FastifyReply>();
   const answered = new EventEmitter();
   let closing = false;
   app.addHook('preClose', async () => {
     closing = true;
+    for (const reply of underWay) if (!reply.raw.headersSent) reply.header('connection', 'close');
     app.store.endWaits();
     if (underWay.size === 0) return;
     await once(answered, 'all', { signal: AbortSignal.timeout(patienceMs) }).catch(() => undefined);
@@ -23,18 +24,14 @@ export const shutdown = fp(async (app: FastifyInstance, { patienceMs }: { patien
     synchronous((request, reply) => {
       if (closing && request.url !== '/healthz') {
         throw new Problem('shutting_down', 'a request must come before the server shuts down. It is shutting down', {
-          headers: { 'retry-after': '5' },
+          headers: { 'retry-after': '5', connection: 'close' },
         });
       }
-      underWay.add(request);
+      underWay.add(reply);
       reply.raw.once('close', () => {
-        underWay.delete(request);
+        underWay.delete(reply);
         if (closing && underWay.size === 0) answered.emit('all');
       });
     }),
   );
-  app.addHook('onSend', (_request, reply, _payload, done) => {
-    if (closing) reply.header('connection', 'close');
-    done();
-  });
 });

@@ -79,13 +79,11 @@ export class TensorReply {
   readonly #dtype: FloatDtype | undefined;
   readonly #lend: (bytes: number) => void;
   #head: Head | undefined;
-  #file: FillingFile | undefined;
-  #begin: () => void = () => undefined;
-  /** Resolves when the values are about to be put in place: from then on there is a head, and nothing fails. */
-  readonly begun = new Promise<void>((resolve) => {
-    this.#begin = resolve;
-  });
+  #file: Buffer | undefined;
   #filled: Filled[] | undefined;
+  /** Where the file is sent while it is filled: who waits for its beginning, and how far it has come. */
+  #begin: (() => void) | undefined;
+  #filling: FillingFile | undefined;
 
   /**
    * `dtype`: of all tensors in the reply; each variable's own if not given. `lend` is asked before so many bytes of memory
@@ -103,7 +101,7 @@ export class TensorReply {
     const places =
       this.#format === 'application/json' ? this.#separatePlaces(tensors) : this.#placesInFile(head, tensors);
     this.#filled = tensors.map((outgoing, index) => ({ outgoing, place: places[index] as Values }));
-    this.#begin();
+    this.#begin?.();
     return places;
   };
 
@@ -111,13 +109,23 @@ export class TensorReply {
   readonly progress = (ranges: readonly Range[]): void => {
     for (const { work, first, last } of ranges) {
       const filled = this.#filled?.[work];
-      if (this.#file === undefined || filled === undefined || filled.outgoing.rows !== undefined) continue;
+      if (this.#filling === undefined || filled === undefined || filled.outgoing.rows !== undefined) continue;
       const { dtype, bytes } = filled.place;
       const blockBytes = blockElements * bytesPerElement[dtype];
-      const start = bytes.byteOffset - this.#file.bytes.byteOffset;
-      this.#file.fill(start + first * blockBytes, start + Math.min(bytes.length, last * blockBytes));
+      const start = bytes.byteOffset - this.#filling.bytes.byteOffset;
+      this.#filling.fill(start + first * blockBytes, start + Math.min(bytes.length, last * blockBytes));
     }
   };
+
+  /**
+   * For a reply that is to be streamed, before the session gets `receive`: resolves when the values are about to be put in
+   * place. From then on there is a head, and nothing fails.
+   */
+  begun(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#begin = resolve;
+    });
+  }
 
   get head(): Head {
     if (this.#head === undefined) throw new Error('nothing was received');
@@ -126,8 +134,8 @@ export class TensorReply {
 
   /** The body, and its bytes in order as they come; `applied`: when all are there. Not for JSON. */
   stream(applied: Promise<unknown>): { bytes: Buffer; stream: Readable } {
-    const file = this.#file;
-    if (file === undefined) throw new Error('only a file can be sent while it is filled');
+    const file = this.#filling;
+    if (file === undefined) throw new Error('only a file that has begun can be sent while it is filled');
     applied.then(
       () => file.finish(),
       (error: Error) => file.finish(error),
@@ -144,7 +152,7 @@ export class TensorReply {
 
   /** The body. Throws `not_acceptable` for a value that JSON cannot carry; `applied` goes into that problem. */
   payload(applied: boolean): Buffer | string {
-    if (this.#file !== undefined) return this.#file.bytes;
+    if (this.#file !== undefined) return this.#file;
     if (this.#filled === undefined) return JSON.stringify(headJson(this.head));
     const refuse: Refuse = (...received) => notAcceptable(...received, applied);
     const text = tensorsJson(headJson(this.head), this.#filled, refuse);
@@ -162,12 +170,11 @@ export class TensorReply {
   }
 
   #placesInFile(head: Head, tensors: readonly Outgoing[]): Values[] {
-    const plans = tensors.flatMap(({ variable, shape, dtype, rows }): TensorPlan[] => {
-      const values = { dtype: this.#dtype ?? dtype, shape };
-      if (rows === undefined) return [{ name: variable, ...values }];
-      const indices = { name: `${variable}:indices`, dtype: 'I64' as const, shape: [rows.length] };
-      return [indices, { name: `${variable}:values`, ...values }];
-    });
+    const plans: TensorPlan[] = [];
+    for (const { variable, shape, dtype, rows } of tensors) {
+      if (rows !== undefined) plans.push({ name: `${variable}:indices`, dtype: 'I64', shape: [rows.length] });
+      plans.push({ name: rows === undefined ? variable : `${variable}:values`, dtype: this.#dtype ?? dtype, shape });
+    }
     const layout = layoutSafetensors(headMetadata(head), plans);
     this.#lend(layout.totalBytes);
     const file = bodyPool.take(layout.totalBytes);
@@ -176,8 +183,11 @@ export class TensorReply {
       const start = layout.offsets.get(name) as number;
       return file.subarray(start, start + bytes);
     };
-    this.#file = new FillingFile(file);
-    this.#file.fill(0, layout.header.length);
+    this.#file = file;
+    if (this.#begin !== undefined) {
+      this.#filling = new FillingFile(file);
+      this.#filling.fill(0, layout.header.length);
+    }
     return tensors.map(({ variable, shape, dtype: own, rows }) => {
       const dtype = this.#dtype ?? own;
       if (rows !== undefined) copyBytes(integerBytes(rows), at(`${variable}:indices`, rows.length * 8), 0);

@@ -7,7 +7,6 @@ import { Problem, type ProblemItem } from '../errors.ts';
 import { blockElements } from '../kernel/bank.ts';
 import { type Scan, scanOf, scanValues } from '../kernel/blocks.ts';
 import { blocksHere, type Executor } from '../kernel/threads.ts';
-import type { Scanning } from '../kernel/work.ts';
 import { type NamedRows, nameRows, readIndices } from '../optimizer/indexed-slices.ts';
 import type { FloatDtype, IndexDtype, VariableDtype } from '../tensor/dtype.ts';
 import { elementCount, sameShape, type Tensor } from '../tensor/tensor.ts';
@@ -25,6 +24,20 @@ export interface CheckedGradient {
   /** The rows that a sparse gradient touches, absent for a dense one. */
   readonly named: NamedRows | undefined;
   readonly scan: Scan;
+}
+
+/** Of the right shape and rows, its values not looked at yet. */
+type Fitting = Omit<CheckedGradient, 'scan'>;
+
+/** How much gradients come to: rows (dense ones have none), and bytes of values. */
+export function extentOf(gradients: Iterable<Slices>): { rows: number; bytes: number } {
+  let rows = 0;
+  let bytes = 0;
+  for (const { values, indices } of gradients) {
+    bytes += values.bytes.length;
+    rows += indices?.shape[0] ?? 0;
+  }
+  return { rows, bytes };
 }
 
 /** The variable of that name, or `unknown_variable` with the names that exist. */
@@ -79,50 +92,48 @@ export async function checkGradients(
   executor: Executor,
 ): Promise<CheckedGradient[]> {
   const problems = new Map<string, Problem>();
-  const fitting = [...gradients].flatMap(([name, gradient]) => {
+  const fitting: Fitting[] = [];
+  for (const [name, gradient] of gradients) {
     try {
-      return [fit(findVariable(variables, name), gradient)];
+      fitting.push(fit(findVariable(variables, name), gradient));
     } catch (problem) {
       if (!(problem instanceof Problem)) throw problem;
       problems.set(name, problem);
-      return [];
     }
+  }
+  const scans = await scanAll(fitting, clipvalue, executor);
+  const checked = fitting.map(({ variable, values, named }, k) => {
+    const scan = scans[k] as Scan;
+    if (!scan.finite) problems.set(variable.name, notFinite(variable));
+    return { variable, values, named, scan };
   });
-  const scans = await scanAll(
-    fitting.map(({ variable, values }) => ({ values, dtype: variable.dtype })),
-    clipvalue,
-    executor,
-  );
-  const checked = fitting.map((gradient, index) => ({ ...gradient, scan: scans[index] as Scan }));
-  for (const { variable, scan } of checked) if (!scan.finite) problems.set(variable.name, notFinite(variable));
   if (problems.size > 0) throw inOne([...gradients.keys()], problems);
   return checked;
 }
 
-/** Looks over several tensors: is each finite in its `dtype`, and how long is it after clipping by value. */
-export async function scanAll(
-  tensors: readonly { readonly values: Tensor<FloatDtype>; readonly dtype: VariableDtype }[],
-  limit: number | null,
-  executor: Executor,
-): Promise<Scan[]> {
-  const counts = tensors.map(({ values }) => elementCount(values.shape));
-  const blocks = counts.map((count) => Math.ceil(count / blockElements));
-  const all = blocks.reduce((sum, each) => sum + each, 0);
+/** Looks over several gradients: is each finite in its variable's dtype, and how long is it after clipping by value. */
+async function scanAll(gradients: readonly Fitting[], limit: number | null, executor: Executor): Promise<Scan[]> {
+  let blocks = 0;
+  for (const { values } of gradients) blocks += blocksOf(values);
   // Where other threads can write, unless there is nothing to share.
-  const bytes = all * Float64Array.BYTES_PER_ELEMENT;
-  const memory = all > blocksHere ? new SharedArrayBuffer(bytes) : new ArrayBuffer(bytes);
+  const bytes = blocks * Float64Array.BYTES_PER_ELEMENT;
+  const memory = blocks > blocksHere ? new SharedArrayBuffer(bytes) : new ArrayBuffer(bytes);
   let at = 0;
-  const scans = tensors.map(({ values, dtype }, index): Scanning => {
-    const sums = new Float64Array(memory, at, blocks[index]);
+  const works = gradients.map(({ variable: { dtype }, values }) => {
+    const sums = new Float64Array(memory, at, blocksOf(values));
     at += sums.byteLength;
-    return { values, count: counts[index] as number, dtype, limit, sums };
+    return { kind: 'scan' as const, values, count: elementCount(values.shape), dtype, limit, sums };
   });
-  await executor.run(scans.map((scan) => ({ kind: 'scan', ...scan })));
-  return scans.map(({ sums, dtype }) => scanOf(sums, dtype));
+  await executor.run(works);
+  return works.map(({ sums, dtype }) => scanOf(sums, dtype));
+}
+
+function blocksOf({ shape }: Tensor): number {
+  return Math.ceil(elementCount(shape) / blockElements);
 }
 
 /** Shape and rows of a gradient against its variable; its values are not looked at. */
-function fit(variable: Variable, { values, indices }: Slices): Omit<CheckedGradient, 'scan'> {
+function fit(variable: Variable, { values, indices }: Slices): Fitting {
   if (indices === undefined) {
     checkShape(variable, variable.shape, values, 'gradient for');
     return { variable, values, named: undefined };

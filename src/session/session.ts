@@ -9,7 +9,7 @@ import type { Values } from '../kernel/blocks.ts';
 import type { Part } from '../kernel/extent.ts';
 import { type Executor, here, type Progress } from '../kernel/threads.ts';
 import type { Work } from '../kernel/work.ts';
-import { applyUpdates, type Update } from '../optimizer/adamax.ts';
+import { applyUpdates } from '../optimizer/adamax.ts';
 import { type AdamaxConfig, mergeOptimizerConfig } from '../optimizer/adamax-config.ts';
 import { readIndices } from '../optimizer/indexed-slices.ts';
 import { learningRateAt } from '../optimizer/scalars.ts';
@@ -119,7 +119,7 @@ export class Session {
    * before anything changes, and nothing fails after it. `progress` is told as the values of dense gradients come there.
    */
   async apply(checked: readonly CheckedGradient[], receive: Receive, progress?: Progress): Promise<Head> {
-    const { optimizer, iterations } = this.#contents;
+    const { variables, optimizer, iterations, settings } = this.#contents;
     const head = {
       session: this.name,
       revision: this.#revision + 1,
@@ -130,12 +130,11 @@ export class Session {
       head,
       checked.map(({ variable, named }) => outgoing(variable, named?.ascending)),
     );
-    const updates = checked.map(({ variable, values, named, scan }, index): [string, Update] => [
-      variable.name,
-      { memory: variable.memory, values, named, scan, updated: places[index] },
-    ]);
-    await applyUpdates(optimizer, iterations, new Map(updates), this.#executor, progress);
-    this.#contents = { ...this.#contents, iterations: head.iterations };
+    const updates = checked.map(({ variable: { memory }, values, named, scan }, k) => {
+      return { memory, values, named, scan, updated: places[k] };
+    });
+    await applyUpdates(optimizer, iterations, updates, this.#executor, progress);
+    this.#contents = { variables, optimizer, iterations: head.iterations, settings };
     this.#revision = head.revision;
     return head;
   }

@@ -8,7 +8,7 @@ import { Problem } from '../errors.ts';
 import type { Part } from '../kernel/extent.ts';
 import type { Progress } from '../kernel/threads.ts';
 import { queuedRequestsMax } from '../limits.ts';
-import type { Slices } from '../session/gradient.ts';
+import { extentOf, type Slices } from '../session/gradient.ts';
 import type { Head, Receive, Selection, Session, SessionContents, SessionPatch } from '../session/session.ts';
 import { takeSnapshot } from '../session/snapshot.ts';
 import { stateBytes } from '../session/variable.ts';
@@ -37,6 +37,8 @@ export class HeldSession {
   readonly #queue = new Queue(queuedRequestsMax);
   readonly #changes = new EventEmitter().setMaxListeners(0);
   #measured: { variables: SessionContents['variables']; bytes: number } | undefined;
+  /** Since the server has it: steps, rows of sparse gradients, and bytes of gradients. */
+  readonly applied = { steps: 0, rows: 0, bytes: 0 };
   #deleted = false;
   #waiting = true;
 
@@ -87,6 +89,10 @@ export class HeldSession {
     const head = await this.#change(precondition, async () => {
       return session.apply(await session.check(gradients, base), receive, progress);
     });
+    const { rows, bytes } = extentOf(gradients.values());
+    this.applied.steps++;
+    this.applied.rows += rows;
+    this.applied.bytes += bytes;
     this.#onStep();
     return head;
   }
@@ -178,8 +184,8 @@ export class HeldSession {
     return this.#checkpointer.age(now);
   }
 
-  /** Writes a checkpoint if the session's rules ask for one. */
-  async checkpointIfDue(now: number): Promise<WrittenCheckpoint | undefined> {
+  /** Writes a checkpoint if the session's rules ask for one; `undefined` if they do not. */
+  checkpointIfDue(now: number): Promise<WrittenCheckpoint> | undefined {
     if (!this.#checkpointer.isDue(now)) return undefined;
     this.#checkpointer.postpone(now);
     return this.checkpoint();

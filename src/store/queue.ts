@@ -6,38 +6,50 @@ import { Problem } from '../errors.ts';
 
 export class Queue {
   readonly #waitingMax: number;
-  #waiting = 0;
-  #last: Promise<unknown> = Promise.resolve();
+  readonly #waiting: (() => void)[] = [];
+  #busy = false;
 
+  /** `waitingMax`: how many may wait, the one whose turn it is not counted. */
   constructor(waitingMax: number) {
     this.#waitingMax = waitingMax;
   }
 
   get busy(): boolean {
-    return this.#waiting > 0;
+    return this.#busy;
   }
 
   /** Resolves when all that has come before is done. */
   async idle(): Promise<void> {
-    await this.#last;
+    if (this.#busy) await this.#turn();
+    this.#next();
   }
 
   /** Runs `task` after all that came before. Throws `overloaded` at once where too many wait. */
-  run<T>(task: () => T | Promise<T>): Promise<T> {
-    if (this.#waiting >= this.#waitingMax) {
-      throw new Problem(
-        'overloaded',
-        `at most ${this.#waitingMax} requests can wait for one session. Received: one more`,
-        {
-          headers: { 'retry-after': '1' },
-        },
-      );
+  async run<T>(task: () => T | Promise<T>): Promise<T> {
+    if (this.#waiting.length >= this.#waitingMax) throw tooMany(this.#waitingMax);
+    if (this.#busy) await this.#turn();
+    this.#busy = true;
+    try {
+      return await task();
+    } finally {
+      this.#next();
     }
-    this.#waiting++;
-    const result = this.#last.then(task).finally(() => {
-      this.#waiting--;
-    });
-    this.#last = result.catch(() => undefined);
-    return result;
   }
+
+  #turn(): Promise<void> {
+    return new Promise((resolve) => this.#waiting.push(resolve));
+  }
+
+  /** Hands the turn to the one who has waited longest. */
+  #next(): void {
+    const next = this.#waiting.shift();
+    if (next === undefined) this.#busy = false;
+    else next();
+  }
+}
+
+function tooMany(waitingMax: number): Problem {
+  return new Problem('overloaded', `at most ${waitingMax} requests can wait for one session. Received: one more`, {
+    headers: { 'retry-after': '1' },
+  });
 }

@@ -72,7 +72,7 @@ export async function recover(folder: SessionFolder): Promise<HeldSession | unde
   const revision = nextRevision(record, description.revision);
   const revisions = new Revisions(path, { ...record, revision_limit: revision });
   // At once, so that a second crash does not bring this revision again. If the disk is full, the first change asks anew.
-  if (revision > description.revision) await revisions.reserve(revision).catch(() => undefined);
+  if (revision > description.revision) await revisions.reserve(revision)?.catch(() => undefined);
   const session = new Session(name, description.createdAt, contents, revision, folder.executor);
   const checkpointer = new Checkpointer(session, checkpoints, record.first_checkpoint, description.revision);
   return new HeldSession(session, checkpointer, revisions, folder.onStep);

@@ -15,15 +15,16 @@ export class Revisions {
     this.#record = record;
   }
 
-  /** Before revision `current + 1` is given out. Only if the disk lags behind half of the reserve does it wait. */
-  async reserve(current: number): Promise<void> {
+  /** Before revision `current + 1` is given out. Only if the disk lags behind half of the reserve is there a wait. */
+  reserve(current: number): Promise<void> | undefined {
     const left = this.#record.revision_limit - current;
-    if (left > revisionsReserved / 2) return;
+    if (left > revisionsReserved / 2) return undefined;
     this.#reserving ??= this.#write(current + revisionsReserved).finally(() => {
       this.#reserving = undefined;
     });
-    if (left < 1) await this.#reserving;
-    else this.#reserving.catch(() => undefined);
+    if (left < 1) return this.#reserving;
+    this.#reserving.catch(() => undefined);
+    return undefined;
   }
 
   /** Says that nothing came after `current`, which a checkpoint holds: the next start goes on with it. */

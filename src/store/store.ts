@@ -244,7 +244,7 @@ export class Store {
     this.#sessions
       .get(name)
       ?.checkpointIfDue(Date.now())
-      .then((written) => written && this.onCheckpoint(written))
+      ?.then((written) => this.onCheckpoint(written))
       .catch((error) => this.#log.error({ session: name, error: String(error) }, 'a checkpoint could not be written'));
   }
 }

@@ -47,7 +47,7 @@ export interface SafetensorsHeader {
  */
 export function parseSafetensors(bytes: Uint8Array): SafetensorsFile {
   const dataStart = lengthBytes + readHeaderLength(bytes, bytes.length);
-  const { metadata, entries } = readSafetensorsHeader(bytes.subarray(lengthBytes, dataStart), bytes.length - dataStart);
+  const { metadata, entries } = readOrRecall(bytes.subarray(lengthBytes, dataStart), bytes.length - dataStart);
   const tensors = new Map<string, Tensor>();
   for (const [name, { dtype, shape, begin, end }] of entries) {
     tensors.set(name, { dtype, shape, bytes: bytes.subarray(dataStart + begin, dataStart + end) });
@@ -71,6 +71,23 @@ export function readHeaderLength(start: Uint8Array, fileBytes: number): number {
     throw malformed(`safetensors header must end within the file's ${fileBytes} bytes`, `a header of ${length} bytes`);
   }
   return length;
+}
+
+/** The headers read last, oldest first, by their bytes and what they are for: a worker sends the same with every gradient. */
+const recalled = new Map<string, SafetensorsHeader>();
+const recalledMax = 64;
+const recalledBytesMax = 32_768;
+
+/** As `readSafetensorsHeader`. */
+function readOrRecall(header: Uint8Array, dataBytes: number): SafetensorsHeader {
+  if (header.length > recalledBytesMax) return readSafetensorsHeader(header, dataBytes);
+  const key = `${dataBytes} ${Buffer.from(header.buffer, header.byteOffset, header.length).toString('latin1')}`;
+  const known = recalled.get(key);
+  if (known !== undefined) return known;
+  const read = readSafetensorsHeader(header, dataBytes);
+  if (recalled.size === recalledMax) recalled.delete(recalled.keys().next().value as string);
+  recalled.set(key, read);
+  return read;
 }
 
 /** Reads a header alone, the N bytes of JSON, for a file with `dataBytes` bytes of data. Throws as `parseSafetensors` does. */
@@ -209,19 +226,22 @@ export function layoutSafetensors(
   );
   // Text and no object, which would move a tensor named "0" and lose one named "__proto__".
   const members = Object.keys(metadata).length === 0 ? [] : [`"${metadataName}":${JSON.stringify(metadata)}`];
-  const begins = new Map<string, number>();
   let dataBytes = 0;
   for (const { name, dtype, shape } of sorted) {
-    assert(!begins.has(name) && name !== metadataName, `tensor names must be distinct. Received: ${name}`);
     const end = dataBytes + byteLength(dtype, shape);
     const entry = `{"dtype":"${dtype}","shape":[${shape.join()}],"data_offsets":[${dataBytes},${end}]}`;
     members.push(`${JSON.stringify(name)}:${entry}`);
-    begins.set(name, dataBytes);
     dataBytes = end;
   }
   const header = encodeHeader(`{${members.join()}}`);
-  const offsets = new Map([...begins].map(([name, begin]) => [name, header.length + begin]));
-  return { header, totalBytes: header.length + dataBytes, offsets };
+  const offsets = new Map<string, number>();
+  let totalBytes = header.length;
+  for (const { name, dtype, shape } of sorted) {
+    assert(!offsets.has(name) && name !== metadataName, `tensor names must be distinct. Received: ${name}`);
+    offsets.set(name, totalBytes);
+    totalBytes += byteLength(dtype, shape);
+  }
+  return { header, totalBytes, offsets };
 }
 
 function encodeHeader(json: string): Uint8Array {

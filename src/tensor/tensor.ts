@@ -11,7 +11,9 @@ export interface Tensor<D extends Dtype = Dtype> {
 
 /** The number of elements of `shape`; 1 for a scalar's `[]`. */
 export function elementCount(shape: readonly number[]): number {
-  return shape.reduce((product, size) => product * size, 1);
+  let product = 1;
+  for (const size of shape) product *= size;
+  return product;
 }
 
 /** Whether every part of the shape, a row's say, can be multiplied up exactly: so its zeros do not count. */
@@ -24,5 +26,7 @@ export function byteLength(dtype: Dtype, shape: readonly number[]): number {
 }
 
 export function sameShape(a: readonly number[], b: readonly number[]): boolean {
-  return a.length === b.length && a.every((size, axis) => size === b[axis]);
+  if (a.length !== b.length) return false;
+  for (let axis = 0; axis < a.length; axis++) if (a[axis] !== b[axis]) return false;
+  return true;
 }

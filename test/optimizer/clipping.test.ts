@@ -36,13 +36,13 @@ async function clipped(
   const config = configOf(clipping);
   const extents = gradients.map(({ values, dtype, rows }) => ({ dtype, rows: rows ?? values.length, width: 1 }));
   const memories = allocate(extents, bankBytes);
-  const updates = gradients.map(({ values, dtype, indices }, index): [string, Update] => {
+  const updates = gradients.map(({ values, dtype, indices }, index): Update => {
     const sent = encode(values, dtype);
     const named = indices && nameRows(indices);
     const scan = scanValues(sent, values.length, dtype, config.clipvalue);
-    return [`v${index}`, { memory: memories[index] as VariableMemory, values: sent, named, scan, updated: undefined }];
+    return { memory: memories[index] as VariableMemory, values: sent, named, scan, updated: undefined };
   });
-  await applyUpdates(config, 0, new Map(updates), here);
+  await applyUpdates(config, 0, updates, here);
   return memories.map((memory) => {
     const m = encode(new Float64Array(memory.rows), memory.dtype);
     memory.read('m', 0, memory.rows, m);
