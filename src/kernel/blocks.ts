@@ -85,17 +85,15 @@ export function scanBlocks(
   first: number,
   last: number,
 ): void {
-  const bank = scratchBank();
-  for (let block = first; block < last; block++) {
-    const n = Math.min(blockElements, count - block * blockElements);
-    loadBlock(bank, values, block * blockElements, n, dtype, noClip);
-    sums[block] = sumOfBlock(bank, n, dtype, limit);
-  }
+  for (let block = first; block < last; block++) sums[block] = scanBlock(values, count, dtype, limit, block);
 }
 
-/** The sum of squares of what is loaded, clipped; NaN where a value is not finite. */
-function sumOfBlock(bank: Bank, n: number, dtype: VariableDtype, limit: number | null): number {
+/** One block's sum of squares after clipping; NaN where a value is not finite. */
+function scanBlock(values: Values, count: number, dtype: VariableDtype, limit: number | null, block: number): number {
+  const bank = scratchBank();
   const loops = bank.loops(dtype);
+  const n = Math.min(blockElements, count - block * blockElements);
+  loadBlock(bank, values, block * blockElements, n, dtype, noClip);
   if (limit !== null) {
     // Clipping would make an infinity finite.
     if (!loops.allFinite(bank.values, n)) return Number.NaN;
@@ -115,9 +113,10 @@ export function scanOf(sums: Float64Array, dtype: VariableDtype): Scan {
 
 /** Looks over `count` values at once. */
 export function scanValues(values: Values, count: number, dtype: VariableDtype, limit: number | null): Scan {
-  const sums = new Float64Array(Math.ceil(count / blockElements));
-  scanBlocks(values, count, dtype, limit, sums, 0, sums.length);
-  return scanOf(sums, dtype);
+  let sumSquares = 0;
+  for (let block = 0; block * blockElements < count; block++)
+    sumSquares += scanBlock(values, count, dtype, limit, block);
+  return { dtype, finite: !Number.isNaN(sumSquares), sumSquares };
 }
 
 /** `count` values as another dtype, rounded once. One of the two dtypes is F32 or F64. */

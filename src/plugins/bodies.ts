@@ -39,6 +39,7 @@ export class SafetensorsBody {
 
   /** Gives the buffer back when the tensors are not looked at any more. */
   release(): void {
+    if (!bodyPool.keeps(this.#bytes)) return;
     const give = () => bodyPool.give(this.#bytes);
     if (this.#inUse === undefined) give();
     else this.#inUse.then(give, give);
@@ -98,7 +99,7 @@ export const bodies = fp(async (app: FastifyInstance, { bodyBytesMax }: { bodyBy
 export function sendPooled(reply: FastifyReply, payload: Buffer | string): FastifyReply {
   if (Buffer.isBuffer(payload)) {
     leaveUncompressed(reply);
-    reply.raw.once('close', () => bodyPool.give(payload));
+    if (bodyPool.keeps(payload)) reply.raw.once('close', () => bodyPool.give(payload));
   }
   return reply.send(payload);
 }
@@ -134,7 +135,8 @@ function checkContentType(request: FastifyRequest): void {
 
 /** The type itself, without parameters. */
 export function mediaType(contentType: string): string {
-  return (contentType.split(';', 1)[0] as string).trim().toLowerCase();
+  const end = contentType.indexOf(';');
+  return (end < 0 ? contentType : contentType.slice(0, end)).trim().toLowerCase();
 }
 
 function parseJson(bytes: Uint8Array): unknown {

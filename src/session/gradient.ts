@@ -115,9 +115,13 @@ export async function checkGradients(
 async function scanAll(gradients: readonly Fitting[], limit: number | null, executor: Executor): Promise<Scan[]> {
   let blocks = 0;
   for (const { values } of gradients) blocks += blocksOf(values);
-  // Where other threads can write, unless there is nothing to share.
-  const bytes = blocks * Float64Array.BYTES_PER_ELEMENT;
-  const memory = blocks > blocksHere ? new SharedArrayBuffer(bytes) : new ArrayBuffer(bytes);
+  if (blocks <= blocksHere) {
+    return gradients.map(({ variable: { dtype }, values }) =>
+      scanValues(values, elementCount(values.shape), dtype, limit),
+    );
+  }
+  // Where other threads can write.
+  const memory = new SharedArrayBuffer(blocks * Float64Array.BYTES_PER_ELEMENT);
   let at = 0;
   const works = gradients.map(({ variable: { dtype }, values }) => {
     const sums = new Float64Array(memory, at, blocksOf(values));

@@ -39,6 +39,11 @@ export class BufferPool {
     return Buffer.from(best.memory, 0, bytes);
   }
 
+  /** Whether giving it back would have an effect. */
+  keeps({ buffer }: Buffer): boolean {
+    return buffer instanceof SharedArrayBuffer;
+  }
+
   /** Takes back a buffer that nobody reads or writes any more; the oldest ones go where there are too many. */
   give({ buffer: memory }: Buffer): void {
     if (!(memory instanceof SharedArrayBuffer) || this.#idle.some((each) => each.memory === memory)) return;

@@ -73,20 +73,20 @@ export function readHeaderLength(start: Uint8Array, fileBytes: number): number {
   return length;
 }
 
-/** The headers read last, oldest first, by their bytes and what they are for: a worker sends the same with every gradient. */
-const recalled = new Map<string, SafetensorsHeader>();
+/** The headers read last, oldest first, by their bytes: a worker sends the same one with every gradient. */
+const recalled = new Map<string, { header: SafetensorsHeader; dataBytes: number }>();
 const recalledMax = 64;
 const recalledBytesMax = 32_768;
 
 /** As `readSafetensorsHeader`. */
 function readOrRecall(header: Uint8Array, dataBytes: number): SafetensorsHeader {
   if (header.length > recalledBytesMax) return readSafetensorsHeader(header, dataBytes);
-  const key = `${dataBytes} ${Buffer.from(header.buffer, header.byteOffset, header.length).toString('latin1')}`;
+  const key = Buffer.from(header.buffer, header.byteOffset, header.length).toString('latin1');
   const known = recalled.get(key);
-  if (known !== undefined) return known;
+  if (known?.dataBytes === dataBytes) return known.header;
   const read = readSafetensorsHeader(header, dataBytes);
   if (recalled.size === recalledMax) recalled.delete(recalled.keys().next().value as string);
-  recalled.set(key, read);
+  recalled.set(key, { header: read, dataBytes });
   return read;
 }
 
