@@ -41,6 +41,7 @@ export class Bank implements BankMemory {
   readonly id: number;
   readonly memory: WebAssembly.Memory;
   readonly bytes: Buffer;
+  readonly words: Int32Array;
   readonly kernel: KernelExports;
   /** Byte addresses of this thread's scratch for one block each: as it travels, converted, and summed by row. */
   readonly wire: number;
@@ -59,6 +60,7 @@ export class Bank implements BankMemory {
     this.id = id;
     this.memory = memory;
     this.bytes = Buffer.from(memory.buffer);
+    this.words = new Int32Array(memory.buffer);
     this.kernel = instantiate(memory);
     this.f32 = loopsFor(this.kernel, 'F32');
     this.f64 = loopsFor(this.kernel, 'F64');

@@ -40,7 +40,75 @@ export function loadBlock(
   const size = bytesPerElement[from.dtype];
   const target = from.dtype === dtype ? to : bank.wire;
   copyBytes(from.bytes.subarray(first * size, (first + n) * size), bank.bytes, target);
-  if (target !== to) bank.convert(target, from.dtype, to, dtype, n);
+  finishLoading(bank, target, from.dtype, n, dtype, clip, to);
+}
+
+/**
+ * Loads the rows of `values` that the first `count` slots name, side by side, to the bank's `values`: of each, `columns` out of
+ * `width` elements from element `column` on.
+ */
+export function loadRows(
+  bank: Bank,
+  from: Values,
+  width: number,
+  column: number,
+  count: number,
+  columns: number,
+  dtype: VariableDtype,
+  clip: Clip,
+): void {
+  const size = bytesPerElement[from.dtype];
+  const target = from.dtype === dtype ? bank.values : bank.wire;
+  const rowBytes = columns * size;
+  const { buffer, byteOffset, length } = from.bytes;
+  const inWords = (byteOffset | (width * size) | (column * size) | rowBytes) % 4 === 0;
+  const words =
+    inWords && rowBytes <= wordwiseBytesMax ? new Int32Array(buffer, byteOffset, Math.floor(length / 4)) : undefined;
+  const { slots } = bank;
+  for (let k = 0; k < count; ) {
+    const row = slots[k] as number;
+    const first = row * width + column;
+    // Whole rows that follow one another are copied at once.
+    let next = k + 1;
+    if (columns === width) while (next < count && slots[next] === row + next - k) next++;
+    const at = target + k * rowBytes;
+    if (words !== undefined && next === k + 1) copyWords(words, (first * size) / 4, rowBytes / 4, bank.words, at / 4);
+    else copyBytes(from.bytes.subarray(first * size, first * size + (next - k) * rowBytes), bank.bytes, at);
+    k = next;
+  }
+  finishLoading(bank, target, from.dtype, count * columns, dtype, clip, bank.values);
+}
+
+/** Below that, a call of memcpy takes longer than a loop over words. */
+const wordwiseBytesMax = 1024;
+
+/** Four at a time, so that the loads of the next row begin while those of this one are under way. */
+function copyWords(from: Int32Array, first: number, n: number, to: Int32Array, start: number): void {
+  let k = 0;
+  for (; k + 3 < n; k += 4) {
+    const a = from[first + k] as number;
+    const b = from[first + k + 1] as number;
+    const c = from[first + k + 2] as number;
+    const d = from[first + k + 3] as number;
+    to[start + k] = a;
+    to[start + k + 1] = b;
+    to[start + k + 2] = c;
+    to[start + k + 3] = d;
+  }
+  for (; k < n; k++) to[start + k] = from[first + k] as number;
+}
+
+/** From what travelled to what the kernel works on. */
+function finishLoading(
+  bank: Bank,
+  at: number,
+  from: FloatDtype,
+  n: number,
+  dtype: VariableDtype,
+  clip: Clip,
+  to: number,
+): void {
+  if (at !== to) bank.convert(at, from, to, dtype, n);
   const loops = bank.loops(dtype);
   if (clip.limit !== null) loops.clipValue(to, n, clip.limit);
   if (clip.factor !== 1) loops.scale(to, n, clip.factor);

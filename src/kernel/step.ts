@@ -4,9 +4,9 @@
  * every element (or row) is worked out on its own.
  */
 import { bytesPerElement } from '../tensor/dtype.ts';
-import { type Bank, blockElements } from './bank.ts';
-import { type Clip, loadBlock, storeBlock, type Values } from './blocks.ts';
-import type { Segment, VariableMemory } from './variable-memory.ts';
+import { blockElements } from './bank.ts';
+import { type Clip, loadBlock, loadRows, storeBlock, type Values } from './blocks.ts';
+import type { RowBatch, VariableMemory } from './variable-memory.ts';
 
 /** The step's scalars, rounded to the variable's dtype. */
 export interface StepScalars {
@@ -17,13 +17,13 @@ export interface StepScalars {
   readonly eps: number;
 }
 
-/** Which rows the slices of a sparse gradient are for, each row once. */
-export interface SliceRows {
-  /** Of each slice: the row that it is for, if it is the first one for that row; else -1. */
+/** The slices of a sparse gradient, by the rows that they are for. */
+export interface SlicesByRow {
+  /** Each row once, ascending. */
   readonly rows: Float64Array;
-  /** The later ones: slice `later[k]` is for the row of slice `firsts[k]`. By `firsts`, then by `later`, both ascending. */
-  readonly firsts: Uint32Array;
-  readonly later: Uint32Array;
+  /** Slices `order[starts[k]]` up to `order[starts[k + 1]]` (exclusive), in the order given, are for row `rows[k]`. */
+  readonly order: Uint32Array;
+  readonly starts: Uint32Array;
 }
 
 /** A step that a dense gradient takes; `updated`, if given, receives the new values. */
@@ -35,13 +35,14 @@ export interface DenseStep<M = VariableMemory> {
   readonly updated: Values | undefined;
 }
 
-/** A step that a sparse gradient takes on the rows that it names. */
+/** A step that a sparse gradient takes on the rows that it names; `updated`, if given, receives their new values, ascending. */
 export interface SparseStep<M = VariableMemory> {
   readonly memory: M;
   readonly gradient: Values;
-  readonly slices: SliceRows;
+  readonly slices: SlicesByRow;
   readonly clip: Clip;
   readonly scalars: StepScalars;
+  readonly updated: Values | undefined;
 }
 
 /** Updates `count` elements from element `from` on. */
@@ -58,104 +59,45 @@ export function stepDense(step: DenseStep, from: number, count: number): void {
   }
 }
 
-/** How many slices make a block. */
-export function slicesPerBlock(width: number): number {
+/** How many rows make a block. */
+export function rowsPerBlock(width: number): number {
   return Math.max(1, Math.floor(blockElements / Math.max(1, width)));
 }
 
-/** Updates the rows whose first slices are `from` to `from + count`, at most one block. */
+/** Updates rows `from` to `from + count` of those that the gradient names. */
 export function stepSparse(step: SparseStep, from: number, count: number): void {
-  const { memory, slices } = step;
-  if (memory.width === 0) return;
-  if (memory.hasShortRows) {
-    for (const segment of memory.segments) stepRows(step, segment, from, count, 0, memory.width);
-    return;
-  }
-  for (let slice = from; slice < from + count; slice++) {
-    const row = slices.rows[slice] as number;
-    if (row < 0) continue;
-    for (const { segment, at, n } of memory.blocks(row * memory.width, memory.width)) {
-      stepRows(step, segment, slice, 1, at, n);
-    }
-  }
-}
-
-/** Updates `columns` elements from element `column` on of those rows of the slices' that lie in the segment. */
-function stepRows(
-  step: SparseStep,
-  segment: Segment,
-  from: number,
-  count: number,
-  column: number,
-  columns: number,
-): void {
-  const { memory, gradient, slices, clip, scalars } = step;
+  const { memory, slices, scalars, updated } = step;
   const { alpha, beta1, omb1, beta2, eps } = scalars;
-  const { bank } = segment;
-  const { dtype, width } = memory;
-  if (!selectRows(bank, segment, slices.rows, from, count)) return;
-  loadBlock(bank, gradient, from * width + column, count * columns, dtype, clip);
-  addLaterSlices(step, bank, from, count, column, columns);
-  bank
-    .loops(dtype)
-    .sparse(
+  for (const batch of memory.rowBatches(slices.rows, from, from + count)) {
+    const { segment, column, columns } = batch;
+    const { bank } = segment;
+    memory.selectRows(batch, slices.rows);
+    loadSums(step, batch);
+    const [w, m, v] = [
       memory.rowAddress(segment, 'w', column),
       memory.rowAddress(segment, 'm', column),
       memory.rowAddress(segment, 'v', column),
-      bank.rowsAt,
-      bank.values,
-      count,
-      columns,
-      segment.columns,
-      alpha,
-      beta1,
-      omb1,
-      beta2,
-      eps,
-    );
+    ];
+    const { sparse } = bank.loops(memory.dtype);
+    sparse(w, m, v, bank.rowsAt, bank.values, batch.count, columns, segment.columns, alpha, beta1, omb1, beta2, eps);
+    if (updated !== undefined) memory.storeRows('w', batch, updated);
+  }
 }
 
-/** Puts the slices' rows into scratch, counted from the segment's first, and -1 for those elsewhere. Whether any is here. */
-function selectRows(bank: Bank, segment: Segment, rows: Float64Array, from: number, count: number): boolean {
-  const { firstRow } = segment;
-  let any = false;
+/** Puts the sums of a batch's slices into scratch, row by row: the first slice, and the later ones added in the order given. */
+function loadSums({ memory, gradient, slices, clip }: SparseStep, batch: RowBatch): void {
+  const { order, starts } = slices;
+  const { dtype, width } = memory;
+  const { from, count, column, columns } = batch;
+  const { bank } = batch.segment;
+  for (let k = 0; k < count; k++) bank.slots[k] = order[starts[from + k] as number] as number;
+  loadRows(bank, gradient, width, column, count, columns, dtype, clip);
   for (let k = 0; k < count; k++) {
-    const row = (rows[from + k] as number) - firstRow;
-    const here = row >= 0 && row < segment.rows;
-    bank.rows[k] = here ? row : -1;
-    any ||= here;
+    const end = starts[from + k + 1] as number;
+    for (let place = (starts[from + k] as number) + 1; place < end; place++) {
+      bank.slots[0] = k;
+      loadBlock(bank, gradient, (order[place] as number) * width + column, columns, dtype, clip, bank.sums);
+      bank.loops(dtype).addRows(bank.sums, bank.slotsAt, 1, columns, bank.values);
+    }
   }
-  return any;
-}
-
-/** Adds to the slices in scratch, from `from` on, the later ones of the same rows, one by one in the order given. */
-function addLaterSlices(
-  step: SparseStep,
-  bank: Bank,
-  from: number,
-  count: number,
-  column: number,
-  columns: number,
-): void {
-  const { memory, gradient, slices, clip } = step;
-  const { firsts, later } = slices;
-  const end = lowerBound(firsts, from + count);
-  for (let k = lowerBound(firsts, from); k < end; k++) {
-    bank.slots[0] = (firsts[k] as number) - from;
-    const element = (later[k] as number) * memory.width + column;
-    loadBlock(bank, gradient, element, columns, memory.dtype, clip, bank.sums);
-    bank.loops(memory.dtype).addRows(bank.sums, bank.slotsAt, 1, columns, bank.values);
-  }
-}
-
-/** The first place of a sorted list whose value is not below `value`. */
-function lowerBound(sorted: Uint32Array, value: number): number {
-  let low = 0;
-  let high = sorted.length;
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    if ((sorted[middle] as number) < value) low = middle + 1;
-    else high = middle;
-  }
-  return low;
 }

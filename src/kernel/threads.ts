@@ -7,12 +7,15 @@ import { Worker } from 'node:worker_threads';
 import { onReclaim, reclaim } from '../tensor/reclaim.ts';
 import type { BankMemory } from './bank.ts';
 import type { MemoryLayout, VariableMemory } from './variable-memory.ts';
-import { announce, blocksOf, canBeShared, perform, type Work } from './work.ts';
+import { announce, blocksOf, canBeShared, costPerBlock, perform, type Work } from './work.ts';
 
-/** So many blocks, a millisecond's work, are done sooner than they are handed over. */
+/** So many blocks, or what costs as much, a millisecond's work, are done sooner than they are handed over. */
 export const blocksHere = 64;
-/** Blocks of a piece: large enough that handing it over costs little, small enough to be preceded by a snapshot's copies. */
-const pieceBlocks = 32;
+/** What a piece costs, in blocks: not so little that handing it over shows, nor so much that copies for a snapshot precede it by far. */
+const pieceCostMin = 8;
+const pieceCostMax = 32;
+/** Of a short run, each thread gets so many pieces, so that all end at about the same time. */
+const piecesPerThread = 4;
 /** Pieces that a thread has at a time: one to do, and one so that it never waits. */
 const piecesAhead = 2;
 
@@ -87,12 +90,12 @@ export class Threads implements Executor {
   }
 
   async run(works: readonly Work[], progress?: Progress): Promise<void> {
-    const blocks = works.reduce((sum, work) => sum + blocksOf(work), 0);
-    if (this.#count === 0 || blocks <= blocksHere || !works.every(canBeShared)) {
+    const cost = works.reduce((sum, work) => sum + blocksOf(work) * costPerBlock(work), 0);
+    if (this.#count === 0 || cost <= blocksHere || !works.every(canBeShared)) {
       performHere(works, progress);
       return;
     }
-    const pieces = cut(works);
+    const pieces = cut(works, Math.ceil(cost / (this.#count * piecesPerThread)));
     if (this.#threads.length === 0) this.#start();
     await new Promise<void>((resolve, reject) => {
       const finished = (error?: Error) => (error === undefined ? resolve() : reject(error));
@@ -201,20 +204,22 @@ function performHere(works: readonly Work[], progress: Progress | undefined): vo
   }
 }
 
-/** Cuts the works, one after the other, into pieces of as many blocks; small works share a piece. */
-function cut(works: readonly Work[]): Range[][] {
+/** Cuts the works, one after the other, into pieces that cost the same, `fairCost` within bounds; small works share a piece. */
+function cut(works: readonly Work[], fairCost: number): Range[][] {
+  const pieceCost = Math.min(pieceCostMax, Math.max(pieceCostMin, fairCost));
   const pieces: Range[][] = [];
   let room = 0;
   works.forEach((work, index) => {
     const blocks = blocksOf(work);
+    const cost = costPerBlock(work);
     for (let first = 0; first < blocks; ) {
-      if (room === 0) {
+      if (room < cost) {
         pieces.push([]);
-        room = pieceBlocks;
+        room = pieceCost;
       }
-      const last = Math.min(blocks, first + room);
+      const last = Math.min(blocks, first + Math.max(1, Math.floor(room / cost)));
       pieces.at(-1)?.push({ work: index, first, last });
-      room -= last - first;
+      room -= (last - first) * cost;
       first = last;
     }
   });

@@ -66,11 +66,6 @@ export class VariableMemory implements BlockReader {
     return { dtype, rows, width, segments: segments.map((segment) => ({ ...segment, bank: segment.bank.id })) };
   }
 
-  /** Whether no row is cut, and none longer than a block. */
-  get hasShortRows(): boolean {
-    return this.width <= blockElements && this.segments.every(({ columns }) => columns === this.width);
-  }
-
   /** From now on every change is preceded by a look at the snapshot, until `endSnapshot`. One at a time. */
   beginSnapshot(): VariableSnapshot {
     if (this.#snapshot !== undefined) throw new Error('a snapshot is under way');
@@ -88,13 +83,10 @@ export class VariableMemory implements BlockReader {
     this.#snapshot?.preserve(first, count);
   }
 
-  /** As `willChange`, for rows `from` to `from + count` of a list; a negative one stands for none. */
+  /** As `willChange`, for rows `from` to `from + count` of a list. */
   willChangeRows(rows: ArrayLike<number>, from: number, count: number): void {
     if (this.#snapshot === undefined || this.width === 0) return;
-    for (let k = from; k < from + count; k++) {
-      const row = rows[k] as number;
-      if (row >= 0) this.#snapshot.preserve(row * this.width, this.width);
-    }
+    for (let k = from; k < from + count; k++) this.#snapshot.preserve((rows[k] as number) * this.width, this.width);
   }
 
   /** Copies elements `first` to `first + count` of a part to element `start` of `to` and on, converted to its dtype. */

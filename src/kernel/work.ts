@@ -7,7 +7,7 @@ import type { VariableDtype } from '../tensor/dtype.ts';
 import { blockElements } from './bank.ts';
 import { scanBlocks, type Values } from './blocks.ts';
 import type { Part } from './extent.ts';
-import { type DenseStep, type SparseStep, slicesPerBlock, stepDense, stepSparse } from './step.ts';
+import { type DenseStep, rowsPerBlock, type SparseStep, stepDense, stepSparse } from './step.ts';
 import type { VariableMemory } from './variable-memory.ts';
 
 /** Reads a part of a variable, whole. */
@@ -39,15 +39,15 @@ export type Work<M = VariableMemory> =
   | ({ readonly kind: 'read' } & Read<M>)
   | ({ readonly kind: 'readRows' } & ReadRows<M>);
 
-/** The elements, slices or rows of the work, and how many of them make a block. */
+/** The elements or rows of the work, and how many of them make a block. */
 function units(work: Work): { count: number; perBlock: number } {
   switch (work.kind) {
     case 'scan':
       return { count: work.count, perBlock: blockElements };
     case 'sparse':
-      return { count: work.slices.rows.length, perBlock: slicesPerBlock(work.memory.width) };
+      return { count: work.slices.rows.length, perBlock: rowsPerBlock(work.memory.width) };
     case 'readRows':
-      return { count: work.rows.length, perBlock: slicesPerBlock(work.memory.width) };
+      return { count: work.rows.length, perBlock: rowsPerBlock(work.memory.width) };
     default:
       return { count: work.memory.rows * work.memory.width, perBlock: blockElements };
   }
@@ -58,6 +58,11 @@ export function blocksOf(work: Work): number {
   return Math.ceil(count / perBlock);
 }
 
+/** How many blocks' time one of its blocks takes: every further slice of a row is work as well. */
+export function costPerBlock(work: Work): number {
+  return work.kind === 'sparse' ? work.slices.order.length / Math.max(1, work.slices.rows.length) : 1;
+}
+
 /** Whether other threads can write its results where they are to go; what they only read may be copied to them. */
 export function canBeShared(work: Work): boolean {
   const results = resultsOf(work);
@@ -66,8 +71,7 @@ export function canBeShared(work: Work): boolean {
 
 function resultsOf(work: Work): ArrayBufferView | undefined {
   if (work.kind === 'scan') return work.sums;
-  if (work.kind === 'dense') return work.updated?.bytes;
-  return work.kind === 'sparse' ? undefined : work.to.bytes;
+  return work.kind === 'dense' || work.kind === 'sparse' ? work.updated?.bytes : work.to.bytes;
 }
 
 /** Does blocks `first` to `last` (exclusive). */
@@ -82,7 +86,7 @@ export function perform(work: Work, first: number, last: number): void {
   if (work.kind === 'dense') stepDense(work, from, n);
   else if (work.kind === 'read') work.memory.read(work.part, from, n, work.to, from);
   else if (work.kind === 'readRows') work.memory.readRows(work.part, work.rows, work.to, from, n);
-  else for (let at = 0; at < n; at += perBlock) stepSparse(work, from + at, Math.min(perBlock, n - at));
+  else stepSparse(work, from, n);
 }
 
 /** To be called in the main thread before blocks `first` to `last` are done: a snapshot keeps what they will change. */

@@ -8,21 +8,20 @@
  * with alpha = learning_rate / (1 - beta_1^t), t = iterations + 1, and s the sums of the rows named.
  */
 import type { Clip, Scan, Values } from '../kernel/blocks.ts';
-import type { StepScalars } from '../kernel/step.ts';
+import type { SlicesByRow, StepScalars } from '../kernel/step.ts';
 import type { Executor, Progress } from '../kernel/threads.ts';
 import type { VariableMemory } from '../kernel/variable-memory.ts';
 import type { Work } from '../kernel/work.ts';
 import type { VariableDtype } from '../tensor/dtype.ts';
 import type { AdamaxConfig } from './adamax-config.ts';
 import { clips } from './clipping.ts';
-import type { NamedRows } from './indexed-slices.ts';
 import { stepScalars } from './scalars.ts';
 
-/** The gradient of one variable, checked: finite, and of the variable's size or, if `named`, of as many rows. */
+/** The gradient of one variable, checked: finite, and of the variable's size or, if by rows, of as many slices. */
 export interface Update {
   readonly memory: VariableMemory;
   readonly values: Values;
-  readonly named: NamedRows | undefined;
+  readonly slices: SlicesByRow | undefined;
   readonly scan: Scan;
   /** Receives the updated elements, or rows, if given; may be the very bytes of `values`, in their dtype, if dense. */
   readonly updated: Values | undefined;
@@ -45,20 +44,12 @@ export async function applyUpdates(
   );
   const scalars: Record<VariableDtype, StepScalars | undefined> = { F32: undefined, F64: undefined };
   const steps: Work[] = [];
-  const replies: Work[] = [];
   for (let k = 0; k < updates.length; k++) {
-    const { memory, values, named, updated } = updates[k] as Update;
+    const { memory, values, slices, updated } = updates[k] as Update;
     const own = scalars[memory.dtype] ?? stepScalars(config, iterations, memory.dtype);
     scalars[memory.dtype] = own;
-    if (named === undefined) {
-      steps.push({ kind: 'dense', memory, gradient: values, clip: clip[k] as Clip, scalars: own, updated });
-      continue;
-    }
-    const { rows, firsts, later, ascending } = named;
-    const slices = { rows, firsts, later };
-    steps.push({ kind: 'sparse', memory, gradient: values, clip: clip[k] as Clip, scalars: own, slices });
-    if (updated !== undefined) replies.push({ kind: 'readRows', memory, part: 'w', rows: ascending, to: updated });
+    const step = { memory, gradient: values, clip: clip[k] as Clip, scalars: own, updated };
+    steps.push(slices === undefined ? { ...step, kind: 'dense' } : { ...step, kind: 'sparse', slices });
   }
   await executor.run(steps, progress);
-  if (replies.length > 0) await executor.run(replies);
 }

@@ -2,14 +2,9 @@
  * A sparse gradient (TensorFlow's IndexedSlices): rows of a variable's first axis, in any order and with repeats. Here its
  * indices are read and it is found out which slices are for the same row; the sums themselves are the kernel's.
  */
-import type { SliceRows } from '../kernel/step.ts';
+import type { SlicesByRow } from '../kernel/step.ts';
 import type { IndexDtype } from '../tensor/dtype.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-
-/** The rows that a sparse gradient names, by slice, and each once in ascending order. */
-export interface NamedRows extends SliceRows {
-  readonly ascending: Float64Array;
-}
 
 /** The row numbers of an index tensor of shape `[k]`. An I64 beyond 2^53 comes out inexact, and so beyond any row. */
 export function readIndices(indices: Tensor<IndexDtype>): Float64Array {
@@ -25,32 +20,21 @@ export function readIndices(indices: Tensor<IndexDtype>): Float64Array {
 }
 
 /** Brings the slices of the same row together. `indices` are whole numbers from 0 to 2^53 - 1. */
-export function nameRows(indices: Float64Array): NamedRows {
-  const rows = indices.slice();
-  const ascending = new Float64Array(indices.length);
-  const firsts = new Float64Array(indices.length);
-  const later = new Uint32Array(indices.length);
-  let named = 0;
-  let repeats = 0;
-  let first = 0;
-  for (const slice of sortedOrder(indices)) {
-    const row = indices[slice] as number;
-    if (named > 0 && row === ascending[named - 1]) {
-      rows[slice] = -1;
-      firsts[repeats] = first;
-      later[repeats++] = slice;
-    } else {
-      ascending[named++] = row;
-      first = slice;
-    }
+export function groupByRow(indices: Float64Array): SlicesByRow {
+  const order = sortedOrder(indices);
+  const rows = new Float64Array(order.length);
+  const starts = new Uint32Array(order.length + 1);
+  let count = 0;
+  let last = -1;
+  for (let place = 0; place < order.length; place++) {
+    const row = indices[order[place] as number] as number;
+    if (row === last) continue;
+    starts[count] = place;
+    rows[count++] = row;
+    last = row;
   }
-  const byFirst = sortedOrder(firsts.subarray(0, repeats));
-  return {
-    rows,
-    firsts: byFirst.map((place) => firsts[place] as number),
-    later: byFirst.map((place) => later[place] as number),
-    ascending: ascending.slice(0, named),
-  };
+  starts[count] = order.length;
+  return { rows: rows.slice(0, count), order, starts: starts.slice(0, count + 1) };
 }
 
 /** The places of `keys` in ascending order of the keys, equal ones in the order given: a radix sort, 11 bits at a time. */
@@ -59,7 +43,8 @@ function sortedOrder(keys: Float64Array): Uint32Array {
   for (let k = 0; k < order.length; k++) order[k] = k;
   if (isAscending(keys)) return order;
   let next = new Uint32Array(keys.length);
-  const largest = keys.reduce((a, b) => Math.max(a, b));
+  let largest = 0;
+  for (let k = 0; k < keys.length; k++) largest = Math.max(largest, keys[k] as number);
   for (let unit = 1; unit <= largest; unit *= 2 ** 32) {
     const words = new Uint32Array(unit === 1 ? keys : keys.map((key) => Math.floor(key / unit)));
     for (let shift = 0; shift < 32 && unit * 2 ** shift <= largest; shift += 11) {
@@ -73,9 +58,10 @@ function sortedOrder(keys: Float64Array): Uint32Array {
 /** Puts the places in `order` into `next`, by 11 bits of their words, and those with the same bits as they were. */
 function distribute(order: Uint32Array, words: Uint32Array, shift: number, next: Uint32Array): void {
   const ends = new Uint32Array(2049);
-  for (const word of words) (ends[((word >>> shift) & 2047) + 1] as number)++;
+  for (let k = 0; k < words.length; k++) (ends[(((words[k] as number) >>> shift) & 2047) + 1] as number)++;
   for (let bits = 1; bits < 2048; bits++) (ends[bits] as number) += ends[bits - 1] as number;
-  for (const place of order) {
+  for (let k = 0; k < order.length; k++) {
+    const place = order[k] as number;
     const bits = ((words[place] as number) >>> shift) & 2047;
     next[(ends[bits] as number)++] = place;
   }

@@ -98,7 +98,7 @@ export const bodies = fp(async (app: FastifyInstance, { bodyBytesMax }: { bodyBy
 /** Sends a reply from a pooled buffer, which goes back when the system has the last byte, or the client is gone. */
 export function sendPooled(reply: FastifyReply, payload: Buffer | string): FastifyReply {
   if (Buffer.isBuffer(payload)) {
-    leaveUncompressed(reply);
+    if (reply.getHeader('content-type') !== 'application/json') leaveUncompressed(reply);
     if (bodyPool.keeps(payload)) reply.raw.once('close', () => bodyPool.give(payload));
   }
   return reply.send(payload);
@@ -118,7 +118,7 @@ export function sendStreamed(
   return reply.header('content-length', bytes.length).send(stream);
 }
 
-/** The plugin counts application/octet-stream among what shrinks, and lets nobody but the request speak against it. */
+/** For binary replies: the plugin counts application/octet-stream among what shrinks, and lets nobody but the request speak against it. */
 function leaveUncompressed({ request }: FastifyReply): void {
   request.raw.headers['x-no-compression'] = '';
 }

@@ -6,8 +6,9 @@
 import { Problem, type ProblemItem } from '../errors.ts';
 import { blockElements } from '../kernel/bank.ts';
 import { type Scan, scanOf, scanValues } from '../kernel/blocks.ts';
+import type { SlicesByRow } from '../kernel/step.ts';
 import { blocksHere, type Executor } from '../kernel/threads.ts';
-import { type NamedRows, nameRows, readIndices } from '../optimizer/indexed-slices.ts';
+import { groupByRow, readIndices } from '../optimizer/indexed-slices.ts';
 import type { FloatDtype, IndexDtype, VariableDtype } from '../tensor/dtype.ts';
 import { elementCount, sameShape, type Tensor } from '../tensor/tensor.ts';
 import type { Variable, VariableSpec } from './variable.ts';
@@ -21,8 +22,8 @@ export interface Slices {
 export interface CheckedGradient {
   readonly variable: Variable;
   readonly values: Tensor<FloatDtype>;
-  /** The rows that a sparse gradient touches, absent for a dense one. */
-  readonly named: NamedRows | undefined;
+  /** Of a sparse gradient, by the rows that it touches. */
+  readonly slices: SlicesByRow | undefined;
   readonly scan: Scan;
 }
 
@@ -102,10 +103,10 @@ export async function checkGradients(
     }
   }
   const scans = await scanAll(fitting, clipvalue, executor);
-  const checked = fitting.map(({ variable, values, named }, k) => {
+  const checked = fitting.map(({ variable, values, slices }, k) => {
     const scan = scans[k] as Scan;
     if (!scan.finite) problems.set(variable.name, notFinite(variable));
-    return { variable, values, named, scan };
+    return { variable, values, slices, scan };
   });
   if (problems.size > 0) throw inOne([...gradients.keys()], problems);
   return checked;
@@ -140,12 +141,12 @@ function blocksOf({ shape }: Tensor): number {
 function fit(variable: Variable, { values, indices }: Slices): Fitting {
   if (indices === undefined) {
     checkShape(variable, variable.shape, values, 'gradient for');
-    return { variable, values, named: undefined };
+    return { variable, values, slices: undefined };
   }
   const rows = readIndices(indices);
   checkRows(variable, rows);
   checkRowValues(variable, rows.length, values, 'values of the sparse gradient for');
-  return { variable, values, named: nameRows(rows) };
+  return { variable, values, slices: groupByRow(rows) };
 }
 
 function notFinite(variable: Variable): Problem {

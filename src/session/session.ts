@@ -128,10 +128,10 @@ export class Session {
     };
     const places = receive(
       head,
-      checked.map(({ variable, named }) => outgoing(variable, named?.ascending)),
+      checked.map(({ variable, slices }) => outgoing(variable, slices?.rows)),
     );
-    const updates = checked.map(({ variable: { memory }, values, named, scan }, k) => {
-      return { memory, values, named, scan, updated: places[k] };
+    const updates = checked.map(({ variable: { memory }, values, slices, scan }, k) => {
+      return { memory, values, slices, scan, updated: places[k] };
     });
     await applyUpdates(optimizer, iterations, updates, this.#executor, progress);
     this.#contents = { variables, optimizer, iterations: head.iterations, settings };

@@ -6,9 +6,9 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
 import { noClip } from '../../src/kernel/blocks.ts';
-import { slicesPerBlock, stepDense, stepSparse } from '../../src/kernel/step.ts';
+import { rowsPerBlock, stepDense, stepSparse } from '../../src/kernel/step.ts';
 import { allocate, type VariableMemory } from '../../src/kernel/variable-memory.ts';
-import { nameRows } from '../../src/optimizer/indexed-slices.ts';
+import { groupByRow } from '../../src/optimizer/indexed-slices.ts';
 import { assertSameBits, encode, floatDtypes, randomUnits } from '../support/floats.ts';
 import { referenceDense, referenceSparse, type State } from '../support/reference-adamax.ts';
 import {
@@ -252,10 +252,15 @@ describe('a step taken in pieces, in any order', () => {
         const [memory] = holding([{ dtype: given.dtype, rows, width }], [state], bankBytes) as [VariableMemory];
         const indices = randomRows(given.seed, rows, Math.ceil(rows * spread));
         const { sent, seen } = randomGradient(given, indices.length * width);
-        const step = { memory, gradient: sent, slices: nameRows(indices), clip: noClip, scalars: scalarsOf(given) };
-        for (const { from, n } of pieces(given.seed, indices.length, slicesPerBlock(width))) stepSparse(step, from, n);
+        const slices = groupByRow(indices);
+        const updated = encode(new Float64Array(slices.rows.length * width), given.reply, given.misalignment);
+        const step = { memory, gradient: sent, slices, clip: noClip, scalars: scalarsOf(given), updated };
+        const most = 3 * rowsPerBlock(width);
+        for (const { from, n } of pieces(given.seed, slices.rows.length, most)) stepSparse(step, from, n);
         referenceSparse(state, width, indices, seen, scalarsOf(given), given.dtype);
         assertState(memory, state);
+        const expected = [...slices.rows].flatMap((row) => [...state.w.subarray(row * width, (row + 1) * width)]);
+        assertSameBits(updated, encode(expected, given.reply), 'updated element');
       }),
       { numRuns: 15 },
     );

@@ -10,7 +10,7 @@ import { here } from '../../src/kernel/threads.ts';
 import { allocate, type VariableMemory } from '../../src/kernel/variable-memory.ts';
 import { applyUpdates, type Update } from '../../src/optimizer/adamax.ts';
 import { type AdamaxConfig, parseOptimizer } from '../../src/optimizer/adamax-config.ts';
-import { nameRows } from '../../src/optimizer/indexed-slices.ts';
+import { groupByRow } from '../../src/optimizer/indexed-slices.ts';
 import type { VariableDtype } from '../../src/tensor/dtype.ts';
 import { assertSameBits, decode, encode, randomFloats, randomUnits } from '../support/floats.ts';
 import { clipByGlobalNorm, clipByNorm, clipByValue } from '../support/reference-adamax.ts';
@@ -38,9 +38,9 @@ async function clipped(
   const memories = allocate(extents, bankBytes);
   const updates = gradients.map(({ values, dtype, indices }, index): Update => {
     const sent = encode(values, dtype);
-    const named = indices && nameRows(indices);
+    const slices = indices && groupByRow(indices);
     const scan = scanValues(sent, values.length, dtype, config.clipvalue);
-    return { memory: memories[index] as VariableMemory, values: sent, named, scan, updated: undefined };
+    return { memory: memories[index] as VariableMemory, values: sent, slices, scan, updated: undefined };
   });
   await applyUpdates(config, 0, updates, here);
   return memories.map((memory) => {

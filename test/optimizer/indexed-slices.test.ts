@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
-import { nameRows, readIndices } from '../../src/optimizer/indexed-slices.ts';
+import { groupByRow, readIndices } from '../../src/optimizer/indexed-slices.ts';
 import { bytesPerElement, type IndexDtype } from '../../src/tensor/dtype.ts';
 import { randomUnits } from '../support/floats.ts';
 
@@ -49,29 +49,23 @@ describe('readIndices', () => {
   });
 });
 
-describe('nameRows', () => {
-  /** For each slice, whether an earlier one has the same row, and which is the first; all by looking. */
+describe('groupByRow', () => {
+  /** The rows, ascending, and the slices of each as they come; all by looking. */
   function naive(indices: readonly number[]) {
-    const firstOf = indices.map((row) => indices.indexOf(row));
-    const repeats = indices.flatMap((_, slice) =>
-      firstOf[slice] === slice ? [] : [[firstOf[slice] as number, slice]],
-    );
-    const byFirst = repeats.sort(([a = 0, s = 0], [b = 0, t = 0]) => a - b || s - t);
-    return {
-      rows: indices.map((row, slice) => (firstOf[slice] === slice ? row : -1)),
-      firsts: byFirst.map(([first]) => first),
-      later: byFirst.map(([, slice]) => slice),
-      ascending: [...new Set(indices)].sort((a, b) => a - b),
-    };
+    const rows = [...new Set(indices)].sort((a, b) => a - b);
+    const slices = rows.map((row) => indices.flatMap((each, slice) => (each === row ? [slice] : [])));
+    return { rows, slices };
   }
 
-  function named(indices: readonly number[]) {
+  function grouped(indices: readonly number[]) {
     const given = Float64Array.from(indices);
-    const { rows, firsts, later, ascending } = nameRows(given);
+    const { rows, order, starts } = groupByRow(given);
     assert.deepEqual([...given], indices, 'the indices must stay as they were');
-    assert.ok(rows instanceof Float64Array && ascending instanceof Float64Array);
-    assert.ok(firsts instanceof Uint32Array && later instanceof Uint32Array);
-    return { rows: [...rows], firsts: [...firsts], later: [...later], ascending: [...ascending] };
+    assert.ok(rows instanceof Float64Array && order instanceof Uint32Array && starts instanceof Uint32Array);
+    assert.equal(order.length, indices.length);
+    assert.equal(starts.length, rows.length + 1);
+    assert.equal(starts[rows.length], order.length);
+    return { rows: [...rows], slices: [...rows].map((_, k) => [...order.subarray(starts[k], starts[k + 1])]) };
   }
 
   const largest = Number.MAX_SAFE_INTEGER;
@@ -85,16 +79,16 @@ describe('nameRows', () => {
     fc.tuple(fc.constantFrom(...borders), fc.integer({ min: -2, max: 2 })).map(([border, by]) => border + by),
   );
 
-  test('tells of each slice whether it is the first of its row, the later ones by first, and the rows ascending', () => {
+  test('gives the rows ascending, each with its slices in the order given', () => {
     fc.assert(
       fc.property(fc.array(row, { maxLength: 60 }), fc.nat(3), (some, repeats) => {
         const indices = Array(repeats + 1)
           .fill(some)
           .flat();
-        assert.deepEqual(named(indices), naive(indices));
+        assert.deepEqual(grouped(indices), naive(indices));
         const sorted = indices.toSorted((a, b) => a - b);
-        assert.deepEqual(named(sorted), naive(sorted));
-        assert.deepEqual(named(sorted.reverse()), naive(sorted));
+        assert.deepEqual(grouped(sorted), naive(sorted));
+        assert.deepEqual(grouped(sorted.reverse()), naive(sorted));
       }),
       { numRuns: 200 },
     );
@@ -104,24 +98,14 @@ describe('nameRows', () => {
     for (const spread of [1, 7, 300, 4000, 2 ** 23, 2 ** 40]) {
       const next = randomUnits(spread);
       const indices = Array.from({ length: 3000 }, () => Math.floor(next() * spread));
-      assert.deepEqual(named(indices), naive(indices));
+      assert.deepEqual(grouped(indices), naive(indices));
     }
   });
 
   test('of nothing is nothing, and of one row many times is one row', () => {
-    assert.deepEqual(named([]), { rows: [], firsts: [], later: [], ascending: [] });
-    assert.deepEqual(named([4, 4, 4]), { rows: [4, -1, -1], firsts: [0, 0], later: [1, 2], ascending: [4] });
-    assert.deepEqual(named([3, 1, 3, 0, 1, 3]), {
-      rows: [3, 1, -1, 0, -1, -1],
-      firsts: [0, 0, 1],
-      later: [2, 5, 4],
-      ascending: [0, 1, 3],
-    });
-    assert.deepEqual(named([largest, 0, largest]), {
-      rows: [largest, 0, -1],
-      firsts: [0],
-      later: [2],
-      ascending: [0, largest],
-    });
+    assert.deepEqual(grouped([]), { rows: [], slices: [] });
+    assert.deepEqual(grouped([4, 4, 4]), { rows: [4], slices: [[0, 1, 2]] });
+    assert.deepEqual(grouped([3, 1, 3, 0, 1, 3]), { rows: [0, 1, 3], slices: [[3], [1, 4], [0, 2, 5]] });
+    assert.deepEqual(grouped([largest, 0, largest]), { rows: [0, largest], slices: [[1], [0, 2]] });
   });
 });

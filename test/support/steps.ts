@@ -6,7 +6,7 @@ import { type Clip, noClip, type Values } from '../../src/kernel/blocks.ts';
 import type { StepScalars } from '../../src/kernel/step.ts';
 import { type Executor, here } from '../../src/kernel/threads.ts';
 import type { VariableMemory } from '../../src/kernel/variable-memory.ts';
-import { nameRows } from '../../src/optimizer/indexed-slices.ts';
+import { groupByRow } from '../../src/optimizer/indexed-slices.ts';
 
 export interface StepGiven {
   readonly gradient: Values;
@@ -27,9 +27,6 @@ export async function takeSparse(
   { gradient, scalars, updated, clip = noClip }: StepGiven,
   executor: Executor = here,
 ): Promise<void> {
-  const { ascending, ...slices } = nameRows(indices);
-  await executor.run([{ kind: 'sparse', memory, gradient, slices, clip, scalars }]);
-  if (updated !== undefined) {
-    await executor.run([{ kind: 'readRows', memory, part: 'w', rows: ascending, to: updated }]);
-  }
+  const slices = groupByRow(indices);
+  await executor.run([{ kind: 'sparse', memory, gradient, slices, clip, scalars, updated }]);
 }

@@ -7,8 +7,8 @@ import type { Clip, Values } from '../../src/kernel/blocks.ts';
 import { type Part, parts } from '../../src/kernel/extent.ts';
 import { blocksHere, type Executor } from '../../src/kernel/threads.ts';
 import { allocate, type VariableMemory } from '../../src/kernel/variable-memory.ts';
-import { blocksOf, type Work } from '../../src/kernel/work.ts';
-import { nameRows } from '../../src/optimizer/indexed-slices.ts';
+import { blocksOf, costPerBlock, type Work } from '../../src/kernel/work.ts';
+import { groupByRow } from '../../src/optimizer/indexed-slices.ts';
 import { bytesPerElement, type FloatDtype, type VariableDtype } from '../../src/tensor/dtype.ts';
 import { assertSameBits, decode, encode, floatDtypes, maxOf, randomFloats, randomUnits, roundTo } from './floats.ts';
 import { clipByValue, referenceDense, referenceSparse, type State } from './reference-adamax.ts';
@@ -32,6 +32,8 @@ interface WorkCase extends StepCase, WorkSize {
   readonly gradient: Values;
   readonly before: Parts;
   readonly after: Parts;
+  /** What the step replies: the new values, of a sparse step those of the rows that it names, ascending. */
+  readonly replied: Values;
   /** The new values of the whole variable, and some rows of `part`, as they are to be read. */
   readonly updated: Values;
   readonly part: Part;
@@ -110,7 +112,9 @@ function caseOf(seed: number, size: WorkSize): WorkCase {
   else referenceSparse(state, width, indices, seen, scalarsOf(step), dtype);
   const part = one(parts);
   const rowsRead = randomRows(seed + 5, rows === 0 ? 0 : Math.ceil(next() * Math.min(rows, 100)), rows);
-  const rowValues = [...rowsRead].map((row) => state[part].subarray(row * width, (row + 1) * width));
+  const rowsOf = (values: Float64Array, numbers: Iterable<number>) =>
+    encode(concatenated(Array.from(numbers, (row) => values.subarray(row * width, (row + 1) * width))), reply);
+  const updated = encode(state.w, reply);
   return {
     ...step,
     ...size,
@@ -119,10 +123,17 @@ function caseOf(seed: number, size: WorkSize): WorkCase {
     gradient: next() < 0.5 ? shared(sent) : sent,
     before,
     after: encoded(state, dtype),
-    updated: encode(state.w, reply),
+    replied:
+      indices === undefined
+        ? updated
+        : rowsOf(
+            state.w,
+            [...new Set(indices)].sort((a, b) => a - b),
+          ),
+    updated,
     part,
     rowsRead,
-    rowValues: encode(concatenated(rowValues), reply),
+    rowValues: rowsOf(state[part], rowsRead),
   };
 }
 
@@ -186,13 +197,15 @@ export function prepare(plan: Plan): Prepared {
   return { memories, places };
 }
 
-/** The steps of the plan; a dense one puts the new values into the place of its number. */
+/** The steps of the plan; each puts the new values into the beginning of the place of its number. */
 export function stepsOf({ cases }: Plan, memories: readonly VariableMemory[], places?: readonly Values[]): Work[] {
   return cases.map((each, index): Work => {
     const { gradient, clip, indices } = each;
-    const step = { memory: memories[index] as VariableMemory, gradient, clip, scalars: scalarsOf(each) };
-    if (indices === undefined) return { kind: 'dense', ...step, updated: places?.[index] };
-    return { kind: 'sparse', ...step, slices: nameRows(indices) };
+    const updated = places?.[index];
+    const step = { memory: memories[index] as VariableMemory, gradient, clip, scalars: scalarsOf(each), updated };
+    return indices === undefined
+      ? { kind: 'dense', ...step }
+      : { kind: 'sparse', ...step, slices: groupByRow(indices) };
   });
 }
 
@@ -201,8 +214,9 @@ export async function checkPlan(plan: Plan, executor: Executor): Promise<void> {
   const { memories, places } = prepare(plan);
   await executor.run(stepsOf(plan, memories, places));
   assertTaken(plan, memories);
-  plan.cases.forEach(({ indices, updated }, index) => {
-    if (indices === undefined) assertSameBits(places[index] as Values, updated, 'updated element');
+  plan.cases.forEach(({ replied }, index) => {
+    const { dtype, bytes } = places[index] as Values;
+    assertSameBits({ dtype, bytes: bytes.subarray(0, replied.bytes.length) }, replied, 'updated element');
   });
   await checkReads(plan, { memories, places }, executor);
   executor.forget(memories);
@@ -242,8 +256,8 @@ async function checkReads(plan: Plan, { memories, places }: Prepared, executor: 
 export function handingOver(executor: Executor): Executor {
   return {
     async run(works, progress) {
-      const blocks = works.reduce((sum, work) => sum + blocksOf(work), 0);
-      const isShortRead = blocks <= blocksHere && works.every(({ kind }) => kind === 'read' || kind === 'readRows');
+      const cost = works.reduce((sum, work) => sum + blocksOf(work) * costPerBlock(work), 0);
+      const isShortRead = cost <= blocksHere && works.every(({ kind }) => kind === 'read' || kind === 'readRows');
       let told = 0;
       const done = executor.run(works, (ranges) => {
         told++;

@@ -77,13 +77,11 @@ export function sparse<T extends number>(
     const next = min(rows + together, end);
     if (bytes <= seenBytes) {
       for (let row = rows; row < next; row += 4) {
-        if (load<i32>(row) < 0) continue;
         const at = <usize>load<u32>(row) * strideBytes;
         look(w + at, m + at, v + at, bytes);
       }
     }
     for (; rows < next; rows += 4, sums += bytes) {
-      if (load<i32>(rows) < 0) continue;
       const at = <usize>load<u32>(rows) * strideBytes;
       sparseRow<T>(
         w + at, m + at, v + at, sums, bytes, alpha, beta1, omb1, beta2, eps, alphas, beta1s, omb1s, beta2s, epsilons,
