@@ -2,7 +2,7 @@
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
 import type { FastifyInstance } from 'fastify';
 import { Type } from 'typebox';
-import { lendMemory, SafetensorsBody, sendPooled, sendStreamed } from '../src/plugins/bodies.ts';
+import { lendMemory, pooledReply, SafetensorsBody, streamedReply } from '../src/plugins/bodies.ts';
 import { entityTag, ifMatch, preferences, replyFormat } from '../src/plugins/headers.ts';
 import { isLogged } from '../src/plugins/request-log.ts';
 import { ChangeHeaders, problems, query, ReplyDtype, SessionParams } from '../src/schemas/common.ts';
@@ -99,8 +99,8 @@ export async function gradientRoutes(instance: FastifyInstance): Promise<void> {
       }
       reply.header('etag', entityTag(head.revision)).type(format);
       return streamed
-        ? sendStreamed(reply, tensors.stream(applied), applied)
-        : sendPooled(reply, tensors.payload(true));
+        ? streamedReply(reply, tensors.stream(applied), applied)
+        : pooledReply(reply, tensors.payload(true));
     },
   );
 

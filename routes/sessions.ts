@@ -110,6 +110,29 @@ export async function sessionRoutes(instance: FastifyInstance): Promise<void> {
     },
   );
 
+  app.get(
+    '/v1/sessions/:session/fingerprint',
+    {
+      schema: {
+        operationId: 'getFingerprint',
+        summary: 'Read the fingerprint of the state',
+        description:
+          'Equal fingerprints mean equal bits of all variables and slots, whatever the machine, the number of threads and the way there. It takes about as long as hashing the state; the changes of the session wait meanwhile.',
+        tags,
+        params: SessionParams,
+        querystring: query({}),
+        response: {
+          200: json('Fingerprint', 'Of the state right now.'),
+          ...problems('session_not_found', 'overloaded'),
+        },
+      },
+    },
+    async (request, reply) => {
+      const { head, sha256 } = await app.store.session(request.params.session).fingerprint();
+      return reply.header('etag', entityTag(head.revision)).send({ iterations: head.iterations, sha256 });
+    },
+  );
+
   app.patch(
     '/v1/sessions/:session',
     {

@@ -4,7 +4,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { type Static, Type } from 'typebox';
 import { Problem } from '../src/errors.ts';
 import type { Part } from '../src/kernel/extent.ts';
-import { lendMemory, SafetensorsBody, sendPooled } from '../src/plugins/bodies.ts';
+import { lendMemory, pooledReply, SafetensorsBody } from '../src/plugins/bodies.ts';
 import { clientGone, entityTag, ifMatch, notModified, preferences, replyFormat } from '../src/plugins/headers.ts';
 import {
   ChangeHeaders,
@@ -217,7 +217,7 @@ export async function variableRoutes(instance: FastifyInstance): Promise<void> {
     part: Part,
     selection: readonly Selection[] | undefined,
     { dtype }: { dtype?: Static<typeof ReplyDtype> },
-  ): Promise<FastifyReply> {
+  ): Promise<FastifyReply | Buffer | string> {
     const { waitSeconds } = preferences(request);
     const held = app.store.session(session);
     if (waitSeconds > 0 && notModified(request, held.revision)) {
@@ -230,7 +230,7 @@ export async function variableRoutes(instance: FastifyInstance): Promise<void> {
     const head = await held.read(part, selection, tensors.receive);
     const names = selection?.map(({ variable }) => variable) ?? [...held.contents.variables.keys()];
     request.logged = { variables: names.slice(0, 8) };
-    return sendPooled(reply.header('etag', entityTag(head.revision)).type(format), tensors.payload(false));
+    return pooledReply(reply.header('etag', entityTag(head.revision)).type(format), tensors.payload(false));
   }
 
   async function assign(

@@ -80,42 +80,70 @@ export const bodies = fp(async (app: FastifyInstance, { bodyBytesMax }: { bodyBy
   });
   app.addContentTypeParser(
     ['application/json', 'application/merge-patch+json'],
-    async (request: FastifyRequest, payload: IncomingMessage) => {
-      const max = Math.min(jsonBodyBytesMax, bodyBytesMax);
-      const bytes = await readBody(request, payload, max, '; larger tensors travel as application/vnd.safetensors');
-      try {
-        return bytes.length === 0 ? undefined : parseJson(bytes);
-      } finally {
-        bodyPool.give(bytes);
-      }
-    },
+    parser(
+      Math.min(jsonBodyBytesMax, bodyBytesMax),
+      '; larger tensors travel as application/vnd.safetensors',
+      (bytes) => {
+        try {
+          return bytes.length === 0 ? undefined : parseJson(bytes);
+        } finally {
+          bodyPool.give(bytes);
+        }
+      },
+    ),
   );
-  app.addContentTypeParser([...safetensorsTypes], async (request: FastifyRequest, payload: IncomingMessage) => {
-    return new SafetensorsBody(await readBody(request, payload, bodyBytesMax, ''));
-  });
+  app.addContentTypeParser(
+    [...safetensorsTypes],
+    parser(bodyBytesMax, '', (bytes) => new SafetensorsBody(bytes)),
+  );
 });
 
-/** Sends a reply from a pooled buffer, which goes back when the system has the last byte, or the client is gone. */
-export function sendPooled(reply: FastifyReply, payload: Buffer | string): FastifyReply {
+/** A parser in Fastify's callback form: `parse` gets the whole body, at most `max` bytes, and owns it; what it throws is passed on. */
+function parser(max: number, advice: string, parse: (bytes: Buffer) => unknown) {
+  return (
+    request: FastifyRequest,
+    payload: IncomingMessage,
+    done: (error: Error | null, body?: unknown) => void,
+  ): void => {
+    readBody(request, payload, max, advice, (error, bytes) => {
+      let body: unknown;
+      let problem = error;
+      try {
+        if (bytes !== undefined) body = parse(bytes);
+      } catch (thrown) {
+        problem = thrown as Error;
+      }
+      if (problem === undefined) done(null, body);
+      else done(problem);
+    });
+  };
+}
+
+/**
+ * A reply in a pooled buffer, which goes back when the system has the last byte, or the client is gone. To be returned by the
+ * handler: a handler that sends it and returns the reply makes Fastify listen for the end of every one.
+ */
+export function pooledReply(reply: FastifyReply, payload: Buffer | string): Buffer | string {
   if (Buffer.isBuffer(payload)) {
     if (reply.getHeader('content-type') !== 'application/json') leaveUncompressed(reply);
     if (bodyPool.keeps(payload)) reply.raw.once('close', () => bodyPool.give(payload));
   }
-  return reply.send(payload);
+  return payload;
 }
 
-/** Sends a pooled buffer of `length` bytes while it is filled, which is over when `filled` is settled. */
-export function sendStreamed(
+/** A reply in a pooled buffer of `length` bytes that is sent while it is filled, which is over when `filled` is settled. */
+export function streamedReply(
   reply: FastifyReply,
   { bytes, stream }: { bytes: Buffer; stream: Readable },
   filled: Promise<unknown>,
-): FastifyReply {
+): Readable {
   reply.raw.once('close', () => {
     const give = () => bodyPool.give(bytes);
     filled.then(give, give);
   });
   leaveUncompressed(reply);
-  return reply.header('content-length', bytes.length).send(stream);
+  reply.header('content-length', bytes.length);
+  return stream;
 }
 
 /** For binary replies: the plugin counts application/octet-stream among what shrinks, and lets nobody but the request speak against it. */
@@ -154,10 +182,19 @@ function parseJson(bytes: Uint8Array): unknown {
   }
 }
 
-/** The whole body, decompressed. Throws `body_too_large` as soon as it is known to be. */
-function readBody(request: FastifyRequest, payload: IncomingMessage, max: number, advice: string): Promise<Buffer> {
+/** Reads the whole body, decompressed, and calls `done` once. Fails with `body_too_large` as soon as that is known. */
+function readBody(
+  request: FastifyRequest,
+  payload: IncomingMessage,
+  max: number,
+  advice: string,
+  done: (error: Error | undefined, bytes?: Buffer) => void,
+): void {
   const length = announcedBytes(request);
-  if (length !== undefined && length > max) throw tooLarge(max, `${length} bytes`, advice);
+  if (length !== undefined && length > max) {
+    done(tooLarge(max, `${length} bytes`, advice));
+    return;
+  }
   let buffer = bodyPool.take(length ?? 65_536);
   let filled = 0;
   const grow = (needed: number): void => {
@@ -169,35 +206,33 @@ function readBody(request: FastifyRequest, payload: IncomingMessage, max: number
     bodyPool.give(buffer);
     buffer = larger;
   };
-  return new Promise((resolve, reject) => {
-    const fail = (error: unknown): void => {
-      payload
-        .off('data', take)
-        .off('end', end)
-        .off('error', fail)
-        .off('close', cut)
-        .on('error', () => undefined);
-      bodyPool.give(buffer);
-      reject(error);
-    };
-    const take = (chunk: Buffer): void => {
-      try {
-        if (filled + chunk.length > buffer.length) grow(filled + chunk.length);
-      } catch (error) {
-        fail(error);
-        return;
-      }
-      copyBytes(chunk, buffer, filled);
-      filled += chunk.length;
-    };
-    const end = (): void => {
-      payload.off('close', cut);
-      resolve(buffer.subarray(0, filled));
-    };
-    const cut = (): void => fail(Object.assign(new Error('aborted'), { code: 'ECONNRESET' }));
-    // A body to be decompressed comes paused.
-    payload.on('data', take).on('end', end).on('error', fail).on('close', cut).resume();
-  });
+  const fail = (error: Error): void => {
+    payload
+      .off('data', take)
+      .off('end', end)
+      .off('error', fail)
+      .off('close', cut)
+      .on('error', () => undefined);
+    bodyPool.give(buffer);
+    done(error);
+  };
+  const take = (chunk: Buffer): void => {
+    try {
+      if (filled + chunk.length > buffer.length) grow(filled + chunk.length);
+    } catch (error) {
+      fail(error as Error);
+      return;
+    }
+    copyBytes(chunk, buffer, filled);
+    filled += chunk.length;
+  };
+  const end = (): void => {
+    payload.off('close', cut);
+    done(undefined, buffer.subarray(0, filled));
+  };
+  const cut = (): void => fail(Object.assign(new Error('aborted'), { code: 'ECONNRESET' }));
+  // A body to be decompressed comes paused.
+  payload.on('data', take).on('end', end).on('error', fail).on('close', cut).resume();
 }
 
 /** The length that the headers give a body; `undefined` where it comes compressed or in chunks, and 0 where there is none. */

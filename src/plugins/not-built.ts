@@ -7,22 +7,23 @@ import fp from 'fastify-plugin';
 import { Problem } from '../errors.ts';
 import { synchronous } from './synchronous.ts';
 
-const headers = [
-  ['idempotency-key', 'Idempotency-Key'],
-  ['authorization', 'Authorization'],
-] as const;
+const refusedHeaders: Readonly<Record<string, string>> = {
+  'idempotency-key': 'Idempotency-Key',
+  authorization: 'Authorization',
+};
 
 export const notBuilt = fp(async (app: FastifyInstance) => {
   app.addHook(
     'onRequest',
     synchronous((request) => {
-      const asked = headers.find(([header]) => request.headers[header] !== undefined);
-      if (asked !== undefined && request.url.startsWith('/v1/')) throw refused(`the header ${asked[1]}`);
+      if (!request.url.startsWith('/v1/')) return;
+      for (const name in refusedHeaders) {
+        if (request.headers[name] !== undefined) throw refused(`the header ${refusedHeaders[name]}`);
+      }
     }),
   );
   const routes = [
     ['POST', '/v1/sessions/:session/fork', 'fork'],
-    ['GET', '/v1/sessions/:session/fingerprint', 'fingerprint'],
     ['GET', '/v1/sessions/:session/workers', 'workers'],
     ['POST', '/v1/sessions/:session/workers/:worker/release', 'workers'],
     ['GET', '/v1/sessions/:session/events', 'events'],

@@ -2,7 +2,14 @@
 import { Type } from 'typebox';
 
 export type BodyName = 'NewSession' | 'Gradients' | 'Assignments' | 'Lookup';
-export type ReplyName = 'Head' | 'Session' | 'SessionList' | 'Tensors' | 'Checkpoint' | 'CheckpointList';
+export type ReplyName =
+  | 'Head'
+  | 'Session'
+  | 'SessionList'
+  | 'Fingerprint'
+  | 'Tensors'
+  | 'Checkpoint'
+  | 'CheckpointList';
 
 const binary = (description: string) =>
   Type.Unsafe<unknown>({ contentMediaType: 'application/vnd.safetensors', description });
@@ -38,7 +45,7 @@ export function tensorReply(name: 'Tensors', description: string, safetensors: s
     description,
     headers,
     content: {
-      'application/json': { schema: Type.Unsafe<never>(Type.Ref(name)) },
+      'application/json': { schema: Type.Unsafe<Buffer | string>(Type.Ref(name)) },
       'application/vnd.safetensors': { schema: binary(safetensors) },
       'application/octet-stream': { schema: binary('The same under another name.') },
     },

@@ -124,6 +124,23 @@ export const SessionDocument = Type.Object(
 
 export type SessionDocument = Static<typeof SessionDocument>;
 
+/** What the state of a session comes to, in one line. */
+export const FingerprintReply = Type.Object(
+  {
+    iterations: Type.Integer({ description: 'Applied steps.' }),
+    sha256: Type.String({
+      pattern: '^[0-9a-f]{64}$',
+      description:
+        'Of all variables, in ASCII order of their names: `["name","dtype",[shape]]` as JSON without spaces and a newline, then the bytes of `w`, `m` and `v`, little-endian and row-major, each NaN as `7fc00000` (F64: `7ff8000000000000`).',
+    }),
+  },
+  {
+    $id: 'Fingerprint',
+    additionalProperties: false,
+    examples: [{ iterations: 42, sha256: '9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08' }],
+  },
+);
+
 export const SessionList = Type.Object(
   {
     sessions: Type.Array(Type.Unsafe<SessionDocument>(Type.Ref('Session'))),

@@ -2,12 +2,15 @@
  * A session as the store holds it, and as requests meet it: the state machine, the queue in front of it, the checkpoints
  * behind it, and the signal that wakes those who wait for a change. Everything that reads or changes it has its turn.
  */
+import { createHash } from 'node:crypto';
 import { EventEmitter, once } from 'node:events';
 import type { Readable } from 'node:stream';
+import { setImmediate } from 'node:timers/promises';
 import { Problem } from '../errors.ts';
 import type { Part } from '../kernel/extent.ts';
 import type { Progress } from '../kernel/threads.ts';
 import { queuedRequestsMax } from '../limits.ts';
+import { canonicalBytes } from '../session/fingerprint.ts';
 import { extentOf, type Slices } from '../session/gradient.ts';
 import type { Head, Receive, Selection, Session, SessionContents, SessionPatch } from '../session/session.ts';
 import { takeSnapshot } from '../session/snapshot.ts';
@@ -20,6 +23,9 @@ import type { Revisions } from './revisions.ts';
 
 /** Decides whether a request applies, given the revision; `undefined`: it always does. */
 export type Precondition = ((revision: number) => boolean) | undefined;
+
+/** Pieces of 1 MiB, a few milliseconds' work, before others have their turn with the thread. */
+const hashedAtOnce = 4;
 
 /** What a session document says, as it stands at one moment. */
 export interface SessionView {
@@ -133,6 +139,22 @@ export class HeldSession {
   endWaits(): void {
     this.#waiting = false;
     this.#changes.emit('change');
+  }
+
+  /**
+   * The SHA-256, in hexadecimal, of the state's canonical bytes, and where the session then stood. Changes wait meanwhile;
+   * other sessions do not.
+   */
+  fingerprint(): Promise<{ head: Head; sha256: string }> {
+    return this.#turn(async () => {
+      const hash = createHash('sha256');
+      let pieces = 0;
+      for (const bytes of canonicalBytes(this.contents.variables)) {
+        hash.update(bytes);
+        if (++pieces % hashedAtOnce === 0) await setImmediate();
+      }
+      return { head: this.#session.head, sha256: hash.digest('hex') };
+    });
   }
 
   /** Newest first. */
