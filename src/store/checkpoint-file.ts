@@ -26,6 +26,8 @@ import {
 
 /** Bytes read or written at a time: large enough for the disk, small enough to hash between two requests. */
 const pieceBytes = 1024 * 1024;
+/** Bytes after which what is written is forced to the disk beside the writing, so that little is left to wait for at the end. */
+const syncedBytes = 16 * 1024 * 1024;
 /** Pieces that are being read at a time, by as many of the system's threads. */
 const readsAhead = 4;
 
@@ -78,6 +80,8 @@ class HashingWriter {
   #filled = 0;
   #written = 0;
   #writing: Promise<void> = Promise.resolve();
+  #syncedFrom = 0;
+  #syncing: Promise<void> = Promise.resolve();
 
   constructor(file: FileHandle) {
     this.#file = file;
@@ -116,16 +120,27 @@ class HashingWriter {
     this.#written += bytes.length;
     this.#filled = 0;
     [this.#piece, this.#other] = [this.#other, this.#piece];
+    if (this.#written - this.#syncedFrom >= syncedBytes) await this.#sync();
+  }
+
+  /** Begins to force to the disk what is written, once that of before is there. */
+  async #sync(): Promise<void> {
+    await this.#syncing;
+    this.#syncing = this.#file.sync();
+    this.#syncing.catch(() => undefined);
+    this.#syncedFrom = this.#written;
   }
 
   /** Resolves when nothing is on its way any more, even if that has failed. */
   async idle(): Promise<void> {
     await this.#writing.catch(() => undefined);
+    await this.#syncing.catch(() => undefined);
   }
 
   async finish(): Promise<FileDigest> {
     await this.flush();
     await this.#writing;
+    await this.#syncing;
     await this.#file.sync();
     return { bytes: this.#written, sha256: this.#hash.digest('hex') };
   }

@@ -17,6 +17,7 @@ import { readCheckpointDescription, readCheckpointFile, writeCheckpointFile } fr
 import type { VariableDtype } from '../../src/tensor/dtype.ts';
 import { parseSafetensors } from '../../src/tensor/safetensors.ts';
 import { elementCount } from '../../src/tensor/tensor.ts';
+import { FailingDisk } from '../support/failing-disk.ts';
 import { encode, randomFloats } from '../support/floats.ts';
 import { applyStep, dense, everything, sampleSession, sessionOf } from '../support/sessions.ts';
 
@@ -229,6 +230,19 @@ describe('a checkpoint file', () => {
       (error) => error === reason,
     );
   });
+});
+
+test('a large file is forced to the disk on the way as well, and each failure of that is the file’s', async (t) => {
+  // 12 bytes for each of 3 M floats: two times 16 MiB, and the end.
+  const session = sessionOf({ w: { shape: [3_000_000] } });
+  const disk = await FailingDisk.install(t);
+  assert.equal(await disk.count(['sync'], () => write(session)), 3);
+  for (let at = 0; at < 3; at++) {
+    const { error } = await disk.during({ operations: ['sync'], at, code: 'EIO' }, () => write(session));
+    assert.equal((error as NodeJS.ErrnoException | undefined)?.code, 'EIO', `sync ${at}`);
+  }
+  const { sha256 } = await write(session);
+  assert.equal((await readBack(sha256)).contents.variables.size, 1);
 });
 
 describe('damage to a file is noticed', () => {
