@@ -24,8 +24,10 @@ import {
   splitTensorName,
 } from './checkpoint-format.ts';
 
-/** Bytes read or written at a time: large enough for the disk, small enough to hash between two requests. */
-const pieceBytes = 1024 * 1024;
+/** Bytes written at a time: large enough for the disk, small enough that to copy and hash them holds up no request. */
+const pieceBytes = 256 * 1024;
+/** Bytes read at a time: while a session is read, nobody asks for it. */
+const readBytes = 1024 * 1024;
 /** Bytes after which what is written is forced to the disk beside the writing, so that little is left to wait for at the end. */
 const syncedBytes = 16 * 1024 * 1024;
 /** Pieces that are being read at a time, by as many of the system's threads. */
@@ -220,7 +222,7 @@ async function* readInto(file: FileHandle, places: readonly Buffer[], position: 
 
 function* piecesOf(places: readonly Buffer[]): Generator<Buffer> {
   for (const place of places) {
-    for (let at = 0; at < place.length; at += pieceBytes) yield place.subarray(at, at + pieceBytes);
+    for (let at = 0; at < place.length; at += readBytes) yield place.subarray(at, at + readBytes);
   }
 }
 
