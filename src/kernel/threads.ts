@@ -79,6 +79,7 @@ interface Thread {
 export class Threads implements Executor {
   readonly #count: number;
   #threads: Thread[] = [];
+  #listenNoMore: (() => void) | undefined;
   /** Those with pieces to give out, the one to be asked next first. */
   #waiting: Run[] = [];
   readonly #running = new Map<number, Run>();
@@ -120,6 +121,7 @@ export class Threads implements Executor {
   async close(): Promise<void> {
     const threads = this.#threads;
     this.#threads = [];
+    this.#listenNoMore?.();
     await Promise.all(threads.map(({ worker }) => worker.terminate()));
   }
 
@@ -133,7 +135,7 @@ export class Threads implements Executor {
       worker.unref();
       this.#threads.push(entry);
     }
-    onReclaim(() => {
+    this.#listenNoMore = onReclaim(() => {
       for (const { worker } of this.#threads) worker.postMessage({ collect: true } satisfies Order);
     });
   }

@@ -39,7 +39,8 @@ export function made(bytes: number): void {
   if (madeBytes > madeBytesMax) reclaim();
 }
 
-/** `listener` is called at every collection, to pass it on to other threads. */
-export function onReclaim(listener: () => void): void {
+/** `listener` is called at every collection, to pass it on to other threads, until what this returns is called. */
+export function onReclaim(listener: () => void): () => void {
   listeners.add(listener);
+  return () => listeners.delete(listener);
 }

@@ -200,6 +200,16 @@ describe('the tensors of a parsed file', () => {
     assert.equal(tensor?.bytes.buffer, bytes.buffer);
   });
 
+  test('are those of this file, and held against its length, however often the same header came before', () => {
+    const other = Buffer.concat([file.subarray(0, -4), Buffer.of(5, 6, 7, 8)]);
+    for (let time = 0; time < 2; time++) {
+      assert.deepEqual([...(parseSafetensors(file).tensors.get('w')?.bytes ?? [])], [1, 2, 3, 4]);
+      assert.deepEqual([...(parseSafetensors(other).tensors.get('w')?.bytes ?? [])], [5, 6, 7, 8]);
+      assert.throws(() => parseSafetensors(file.subarray(0, -1)), { code: 'malformed_body' });
+      assert.throws(() => parseSafetensors(Buffer.concat([file, Buffer.of(0)])), { code: 'malformed_body' });
+    }
+  });
+
   test('may lie in shared memory, at any offset', () => {
     for (let byteOffset = 0; byteOffset < 8; byteOffset++) {
       const shared = new Uint8Array(new SharedArrayBuffer(byteOffset + file.length + 3), byteOffset, file.length);
