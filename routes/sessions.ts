@@ -8,7 +8,7 @@ import { entityTag, ifMatch } from '../src/plugins/headers.ts';
 import { ChangeHeaders, problems, query, SessionName, SessionParams } from '../src/schemas/common.ts';
 import { json, nothing, tensorBody } from '../src/schemas/content.ts';
 import { decodeSession, type SessionBody } from '../src/schemas/new-session.ts';
-import { encodeSession, type SessionList, type SessionPatchBody } from '../src/schemas/session.ts';
+import { encodeSession, type ForkBody, type SessionList, type SessionPatchBody } from '../src/schemas/session.ts';
 import { decodeSessionFile } from '../src/schemas/session-file.ts';
 import type { SessionPatch } from '../src/session/session.ts';
 
@@ -171,6 +171,46 @@ export async function sessionRoutes(instance: FastifyInstance): Promise<void> {
       const patch = request.body as SessionPatchBody as SessionPatch;
       const view = await app.store.session(request.params.session).patch(patch, ifMatch(request));
       return reply.header('etag', entityTag(view.head.revision)).send(encodeSession(view));
+    },
+  );
+
+  app.post(
+    '/v1/sessions/:session/fork',
+    {
+      schema: {
+        operationId: 'forkSession',
+        summary: 'Create a session with the state of this one',
+        description:
+          "Bit-identical, with its configuration, counter and settings; the two go their own ways from then on. With `iterations`, as the newest checkpoint with that counter has it. The new session is on the disk when the reply comes; `If-Match` is about this one's revision, and its changes wait meanwhile.",
+        tags,
+        params: SessionParams,
+        querystring: query({}),
+        headers: ChangeHeaders,
+        body: { content: { 'application/json': { schema: Type.Ref('Fork') } } },
+        response: {
+          201: json('Session', 'The new session.'),
+          ...problems(
+            'malformed_body',
+            'session_not_found',
+            'session_exists',
+            'iteration_unavailable',
+            'precondition_failed',
+            'body_too_large',
+            'unsupported_media_type',
+            'session_quota_exceeded',
+            'overloaded',
+            'insufficient_memory',
+            'storage_failed',
+            'insufficient_storage',
+          ),
+        },
+      },
+    },
+    async (request, reply) => {
+      const { name, iterations } = request.body as ForkBody;
+      const { view } = await app.store.fork(request.params.session, name, iterations, ifMatch(request));
+      reply.status(201).header('etag', entityTag(view.head.revision));
+      return reply.header('location', `/v1/sessions/${name}`).send(encodeSession(view));
     },
   );
 

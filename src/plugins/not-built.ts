@@ -23,7 +23,6 @@ export const notBuilt = fp(async (app: FastifyInstance) => {
     }),
   );
   const routes = [
-    ['POST', '/v1/sessions/:session/fork', 'fork'],
     ['GET', '/v1/sessions/:session/workers', 'workers'],
     ['POST', '/v1/sessions/:session/workers/:worker/release', 'workers'],
     ['GET', '/v1/sessions/:session/events', 'events'],

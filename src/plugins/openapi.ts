@@ -11,7 +11,7 @@ import { ProblemDetails } from '../schemas/common.ts';
 import { LookupBody } from '../schemas/lookup.ts';
 import { SessionBody } from '../schemas/new-session.ts';
 import { Health, Readiness } from '../schemas/service.ts';
-import { FingerprintReply, SessionDocument, SessionList, SessionPatchBody } from '../schemas/session.ts';
+import { FingerprintReply, ForkBody, SessionDocument, SessionList, SessionPatchBody } from '../schemas/session.ts';
 import { AssignmentsBody, GradientsBody, SlicesJson } from '../schemas/slices.ts';
 import { HeadReply, TensorsReply } from '../schemas/tensor-reply.ts';
 
@@ -30,6 +30,7 @@ const components: readonly TSchema[] = [
   SessionDocument,
   SessionList,
   FingerprintReply,
+  ForkBody,
   Health,
   Readiness,
 ];

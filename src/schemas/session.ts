@@ -5,7 +5,7 @@ import { stateBytes } from '../session/variable.ts';
 import type { SessionView } from '../store/held-session.ts';
 import { elementCount } from '../tensor/tensor.ts';
 import type { CheckpointInfo } from './checkpoint.ts';
-import { Cursor } from './common.ts';
+import { Cursor, SessionName } from './common.ts';
 import { DtypeName, Shape } from './tensor.ts';
 
 const orNull = <T extends Parameters<typeof Type.Optional>[0]>(type: T) => Type.Union([type, Type.Null()]);
@@ -123,6 +123,24 @@ export const SessionDocument = Type.Object(
 );
 
 export type SessionDocument = Static<typeof SessionDocument>;
+
+/** What a fork is to be. */
+export const ForkBody = Type.Object(
+  {
+    name: Type.Intersect([SessionName], { description: 'Of the new session.' }),
+    iterations: Type.Optional(
+      Type.Integer({
+        minimum: 0,
+        maximum: Number.MAX_SAFE_INTEGER,
+        description:
+          "The counter that the state is taken at: the session's own, which is the default, or a checkpoint's.",
+      }),
+    ),
+  },
+  { $id: 'Fork', additionalProperties: false, examples: [{ name: 'first-lower-rate', iterations: 1200 }] },
+);
+
+export type ForkBody = Static<typeof ForkBody>;
 
 /** What the state of a session comes to, in one line. */
 export const FingerprintReply = Type.Object(

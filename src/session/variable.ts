@@ -24,7 +24,11 @@ function extentOf(shape: readonly number[], dtype: VariableDtype): Extent {
 /** Variables of these names and shapes, they and their slots all zeros. */
 export function allocateVariables(specs: readonly VariableSpec[]): Map<string, Variable> {
   const memories = allocate(specs.map(({ shape, dtype }) => extentOf(shape, dtype)));
-  return new Map(specs.map((spec, index) => [spec.name, { ...spec, memory: memories[index] as VariableMemory }]));
+  return new Map(
+    specs.map(({ name, dtype, shape }, index) => {
+      return [name, { name, dtype, shape, memory: memories[index] as VariableMemory }];
+    }),
+  );
 }
 
 /** What variables of these shapes take up with their slots, in bytes. */

@@ -2,15 +2,12 @@
  * A session as the store holds it, and as requests meet it: the state machine, the queue in front of it, the checkpoints
  * behind it, and the signal that wakes those who wait for a change. Everything that reads or changes it has its turn.
  */
-import { createHash } from 'node:crypto';
 import { EventEmitter, once } from 'node:events';
 import type { Readable } from 'node:stream';
-import { setImmediate } from 'node:timers/promises';
 import { Problem } from '../errors.ts';
 import type { Part } from '../kernel/extent.ts';
 import type { Progress } from '../kernel/threads.ts';
 import { queuedRequestsMax } from '../limits.ts';
-import { canonicalBytes } from '../session/fingerprint.ts';
 import { extentOf, type Slices } from '../session/gradient.ts';
 import type { Head, Receive, Selection, Session, SessionContents, SessionPatch } from '../session/session.ts';
 import { takeSnapshot } from '../session/snapshot.ts';
@@ -20,12 +17,10 @@ import type { Checkpointer, WrittenCheckpoint } from './checkpointer.ts';
 import { storageProblem } from './files.ts';
 import { Queue } from './queue.ts';
 import type { Revisions } from './revisions.ts';
+import { copyOf, fingerprintOf } from './whole-state.ts';
 
 /** Decides whether a request applies, given the revision; `undefined`: it always does. */
 export type Precondition = ((revision: number) => boolean) | undefined;
-
-/** Pieces of 1 MiB, a few milliseconds' work, before others have their turn with the thread. */
-const hashedAtOnce = 4;
 
 /** What a session document says, as it stands at one moment. */
 export interface SessionView {
@@ -146,14 +141,22 @@ export class HeldSession {
    * other sessions do not.
    */
   fingerprint(): Promise<{ head: Head; sha256: string }> {
-    return this.#turn(async () => {
-      const hash = createHash('sha256');
-      let pieces = 0;
-      for (const bytes of canonicalBytes(this.contents.variables)) {
-        hash.update(bytes);
-        if (++pieces % hashedAtOnce === 0) await setImmediate();
-      }
-      return { head: this.#session.head, sha256: hash.digest('hex') };
+    return this.#turn(async () => ({ head: this.#session.head, sha256: await fingerprintOf(this.contents) }));
+  }
+
+  /**
+   * The state in memory of its own: as it stands or, if `iterations` is another than now, as the newest checkpoint with
+   * that counter has it. Throws `iteration_unavailable` where there is none.
+   */
+  copy(iterations: number | undefined, precondition: Precondition): Promise<SessionContents> {
+    const { folder } = this.#checkpointer;
+    return this.#change(precondition, async () => {
+      if (iterations === undefined || iterations === this.contents.iterations) return copyOf(this.contents);
+      const info = this.checkpoints.find((each) => each.iterations === iterations);
+      if (info !== undefined) return (await folder.load(info.id).catch(rethrow)).contents;
+      const known = [this.contents.iterations, ...this.checkpoints.map((each) => each.iterations)];
+      const rule = `iterations must be the session's or a checkpoint's: ${[...new Set(known)].slice(0, 8).join(', ')}`;
+      throw new Problem('iteration_unavailable', `${rule}. Received: ${iterations}`);
     });
   }
 

@@ -154,6 +154,20 @@ export class Store {
     });
   }
 
+  /**
+   * Creates the session `into` with the state of `name` as it stands, or stood at `iterations` as far as a checkpoint has it.
+   * Throws `session_exists` and `iteration_unavailable`.
+   */
+  async fork(
+    name: string,
+    into: string,
+    iterations: number | undefined,
+    precondition: Precondition,
+  ): Promise<HeldSession> {
+    const held = this.session(name);
+    return this.create(into, { bytes: held.bytes, make: () => held.copy(iterations, precondition) });
+  }
+
   /** Deletes a session and, unless they are to be kept, its checkpoints. */
   async delete(name: string, keepCheckpoints: boolean, precondition: Precondition): Promise<void> {
     const held = this.session(name);

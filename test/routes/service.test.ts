@@ -186,7 +186,6 @@ describe('what this version does not have is refused by name', () => {
   test('calls', async () => {
     await create(api, 'calls', { w: { values: [1] } });
     for (const [method, path, name] of [
-      ['POST', 'fork', 'fork'],
       ['GET', 'workers', 'workers'],
       ['POST', 'workers/w-1/release', 'workers'],
       ['GET', 'events', 'events'],
