@@ -13,6 +13,19 @@ import { decodeSessionFile } from '../src/schemas/session-file.ts';
 import type { SessionPatch } from '../src/session/session.ts';
 
 const tags = ['sessions'];
+/** What a new session can meet, wherever its state comes from. */
+const creations = [
+  'malformed_body',
+  'session_exists',
+  'precondition_failed',
+  'body_too_large',
+  'unsupported_media_type',
+  'session_quota_exceeded',
+  'overloaded',
+  'insufficient_memory',
+  'storage_failed',
+  'insufficient_storage',
+] as const;
 
 export async function sessionRoutes(instance: FastifyInstance): Promise<void> {
   const app = instance.withTypeProvider<TypeBoxTypeProvider>();
@@ -32,21 +45,7 @@ export async function sessionRoutes(instance: FastifyInstance): Promise<void> {
         body: tensorBody('NewSession', 'A model file or a checkpoint. Options stand in `__metadata__` as JSON texts.'),
         response: {
           201: json('Session', 'Created.'),
-          ...problems(
-            'malformed_body',
-            'session_exists',
-            'precondition_failed',
-            'body_too_large',
-            'unsupported_media_type',
-            'invalid_argument',
-            'shape_mismatch',
-            'dtype_mismatch',
-            'session_quota_exceeded',
-            'overloaded',
-            'insufficient_memory',
-            'storage_failed',
-            'insufficient_storage',
-          ),
+          ...problems(...creations, 'invalid_argument', 'shape_mismatch', 'dtype_mismatch'),
         },
       },
     },
@@ -189,20 +188,7 @@ export async function sessionRoutes(instance: FastifyInstance): Promise<void> {
         body: { content: { 'application/json': { schema: Type.Ref('Fork') } } },
         response: {
           201: json('Session', 'The new session.'),
-          ...problems(
-            'malformed_body',
-            'session_not_found',
-            'session_exists',
-            'iteration_unavailable',
-            'precondition_failed',
-            'body_too_large',
-            'unsupported_media_type',
-            'session_quota_exceeded',
-            'overloaded',
-            'insufficient_memory',
-            'storage_failed',
-            'insufficient_storage',
-          ),
+          ...problems(...creations, 'session_not_found', 'iteration_unavailable'),
         },
       },
     },

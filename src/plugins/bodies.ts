@@ -20,6 +20,7 @@ export class SafetensorsBody {
   /** What the file's tensors are views of. */
   readonly #bytes: Buffer;
   #inUse: Promise<unknown> | undefined;
+  #released = false;
 
   /** Owns the bytes from now on. */
   constructor(bytes: Buffer) {
@@ -37,9 +38,10 @@ export class SafetensorsBody {
     this.#inUse = done;
   }
 
-  /** Gives the buffer back when the tensors are not looked at any more. */
+  /** Gives the buffer back, once, when the tensors are not looked at any more: the next who has it must not lose it. */
   release(): void {
-    if (!bodyPool.keeps(this.#bytes)) return;
+    if (this.#released || !bodyPool.keeps(this.#bytes)) return;
+    this.#released = true;
     const give = () => bodyPool.give(this.#bytes);
     if (this.#inUse === undefined) give();
     else this.#inUse.then(give, give);
@@ -206,13 +208,17 @@ function readBody(
     bodyPool.give(buffer);
     buffer = larger;
   };
-  const fail = (error: Error): void => {
+  /** Nothing more is heard of the body, whatever becomes of its stream. */
+  const deafen = (): void => {
     payload
       .off('data', take)
       .off('end', end)
       .off('error', fail)
       .off('close', cut)
       .on('error', () => undefined);
+  };
+  const fail = (error: Error): void => {
+    deafen();
     bodyPool.give(buffer);
     done(error);
   };
@@ -227,7 +233,7 @@ function readBody(
     filled += chunk.length;
   };
   const end = (): void => {
-    payload.off('close', cut);
+    deafen();
     done(undefined, buffer.subarray(0, filled));
   };
   const cut = (): void => fail(Object.assign(new Error('aborted'), { code: 'ECONNRESET' }));

@@ -54,27 +54,20 @@ export const metrics = fp(async (app: FastifyInstance, { store }: { store: Store
 
 /** Figures that are read off the sessions whenever they are asked for. */
 function sessionFigures(store: Store, registers: Registry[]): void {
-  const counter = (name: string, help: string, value: (session: HeldSession) => number) => {
-    new Counter({
+  const figure = (
+    Kind: typeof Counter | typeof Gauge,
+    name: string,
+    help: string,
+    of: (held: HeldSession) => number,
+  ) => {
+    new Kind({
       name,
       help,
       labelNames: ['session'],
       registers,
       collect() {
         this.reset();
-        for (const session of store.held) this.inc({ session: session.name }, value(session));
-      },
-    });
-  };
-  const gauge = (name: string, help: string, value: (session: HeldSession) => number) => {
-    new Gauge({
-      name,
-      help,
-      labelNames: ['session'],
-      registers,
-      collect() {
-        this.reset();
-        for (const session of store.held) this.set({ session: session.name }, value(session));
+        for (const held of store.held) this.inc({ session: held.name }, of(held));
       },
     });
   };
@@ -86,11 +79,16 @@ function sessionFigures(store: Store, registers: Registry[]): void {
       this.set(store.status.sessions);
     },
   });
-  counter('adamax_steps_total', 'Applied steps.', ({ applied }) => applied.steps);
-  counter('adamax_rows_total', 'Rows of sparse gradients applied.', ({ applied }) => applied.rows);
-  counter('adamax_gradient_bytes_total', 'Bytes of gradients applied.', ({ applied }) => applied.bytes);
-  gauge('adamax_session_iterations', 'Applied steps of a session, its counter.', ({ contents }) => contents.iterations);
-  gauge('adamax_checkpoint_age_seconds', 'Time since the last checkpoint, or since the start.', (session) =>
+  figure(Counter, 'adamax_steps_total', 'Applied steps.', ({ applied }) => applied.steps);
+  figure(Counter, 'adamax_rows_total', 'Rows of sparse gradients applied.', ({ applied }) => applied.rows);
+  figure(Counter, 'adamax_gradient_bytes_total', 'Bytes of gradients applied.', ({ applied }) => applied.bytes);
+  figure(
+    Gauge,
+    'adamax_session_iterations',
+    'Applied steps of a session, its counter.',
+    ({ contents }) => contents.iterations,
+  );
+  figure(Gauge, 'adamax_checkpoint_age_seconds', 'Time since the last checkpoint, or since the start.', (session) =>
     session.checkpointAge(Date.now()),
   );
 }
