@@ -4,8 +4,15 @@ import type { FastifyInstance } from 'fastify';
 import parseRange from 'range-parser';
 import { Type } from 'typebox';
 import { Problem } from '../src/errors.ts';
-import { entityTag, ifMatch, refuseBody } from '../src/plugins/headers.ts';
-import { ChangeHeaders, CheckpointParams, problems, query, SessionParams } from '../src/schemas/common.ts';
+import { changeRequest, entityTag, noteReplay, refuseBody } from '../src/plugins/headers.ts';
+import {
+  ChangeHeaders,
+  CheckpointParams,
+  changeProblems,
+  problems,
+  query,
+  SessionParams,
+} from '../src/schemas/common.ts';
 import { json, nothing } from '../src/schemas/content.ts';
 import { encodeSession } from '../src/schemas/session.ts';
 
@@ -34,21 +41,17 @@ export async function checkpointRoutes(instance: FastifyInstance): Promise<void>
         headers: ChangeHeaders,
         response: {
           201: json('Checkpoint', 'Written.'),
-          ...problems(
-            'session_not_found',
-            'precondition_failed',
-            'overloaded',
-            'storage_failed',
-            'insufficient_storage',
-          ),
+          ...problems('session_not_found', ...changeProblems),
         },
       },
     },
     async (request, reply) => {
       refuseBody(request);
       const { session } = request.params;
-      const { info, revision, seconds } = await app.store.session(session).checkpoint(ifMatch(request));
-      app.metrics.checkpoint(seconds);
+      const { result, replayed } = await app.store.session(session).checkpoint(changeRequest(request));
+      const { info, revision, seconds } = result;
+      if (!replayed) app.metrics.checkpoint(seconds);
+      noteReplay(reply, replayed);
       reply.status(201).header('etag', entityTag(revision));
       return reply.header('location', `/v1/sessions/${session}/checkpoints/${info.id}`).send(info);
     },
@@ -116,28 +119,22 @@ export async function checkpointRoutes(instance: FastifyInstance): Promise<void>
       schema: {
         operationId: 'deleteCheckpoint',
         summary: 'Delete a checkpoint',
-        description: 'The newest one must stay: a restart needs it.',
+        description:
+          'One that a restart needs must stay: the newest, and the one that the session was restored to until there is a newer one.',
         tags,
         params: CheckpointParams,
         querystring: query({}),
         headers: ChangeHeaders,
         response: {
           204: nothing('Gone.'),
-          ...problems(
-            'session_not_found',
-            'checkpoint_not_found',
-            'checkpoint_in_use',
-            'precondition_failed',
-            'overloaded',
-            'storage_failed',
-            'insufficient_storage',
-          ),
+          ...problems('session_not_found', 'checkpoint_not_found', 'checkpoint_in_use', ...changeProblems),
         },
       },
     },
     async (request, reply) => {
       const { session, id } = request.params;
-      await app.store.session(session).deleteCheckpoint(id, ifMatch(request));
+      const { replayed } = await app.store.session(session).deleteCheckpoint(id, changeRequest(request));
+      noteReplay(reply, replayed);
       return reply.status(204).send(null);
     },
   );
@@ -155,21 +152,15 @@ export async function checkpointRoutes(instance: FastifyInstance): Promise<void>
         headers: ChangeHeaders,
         response: {
           200: json('Session', 'The document after it.'),
-          ...problems(
-            'session_not_found',
-            'checkpoint_not_found',
-            'precondition_failed',
-            'overloaded',
-            'storage_failed',
-            'insufficient_storage',
-          ),
+          ...problems('session_not_found', 'checkpoint_not_found', ...changeProblems),
         },
       },
     },
     async (request, reply) => {
       refuseBody(request);
       const { session, id } = request.params;
-      const view = await app.store.session(session).restore(id, ifMatch(request));
+      const { result: view, replayed } = await app.store.session(session).restore(id, changeRequest(request));
+      noteReplay(reply, replayed);
       return reply.header('etag', entityTag(view.head.revision)).send(encodeSession(view));
     },
   );

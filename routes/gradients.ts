@@ -3,9 +3,9 @@ import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
 import type { FastifyInstance } from 'fastify';
 import { Type } from 'typebox';
 import { lendMemory, pooledReply, SafetensorsBody, streamedReply } from '../src/plugins/bodies.ts';
-import { entityTag, ifMatch, preferences, replyFormat } from '../src/plugins/headers.ts';
+import { changeRequest, entityTag, noteReplay, preferences, replyFormat } from '../src/plugins/headers.ts';
 import { isLogged } from '../src/plugins/request-log.ts';
-import { ChangeHeaders, problems, query, ReplyDtype, SessionParams } from '../src/schemas/common.ts';
+import { ChangeHeaders, changeProblems, problems, query, ReplyDtype, SessionParams } from '../src/schemas/common.ts';
 import { tensorBody, tensorReply } from '../src/schemas/content.ts';
 import { decodeSlices, decodeSlicesFile, type GradientsBody } from '../src/schemas/slices.ts';
 import { TensorReply } from '../src/schemas/tensor-reply.ts';
@@ -55,7 +55,7 @@ export async function gradientRoutes(instance: FastifyInstance): Promise<void> {
             'malformed_body',
             'session_not_found',
             'not_acceptable',
-            'precondition_failed',
+            ...changeProblems,
             'body_too_large',
             'unsupported_media_type',
             'invalid_argument',
@@ -64,10 +64,7 @@ export async function gradientRoutes(instance: FastifyInstance): Promise<void> {
             'dtype_mismatch',
             'index_out_of_range',
             'gradient_not_finite',
-            'overloaded',
             'insufficient_memory',
-            'storage_failed',
-            'insufficient_storage',
           ),
         },
       },
@@ -83,10 +80,23 @@ export async function gradientRoutes(instance: FastifyInstance): Promise<void> {
       const streamed =
         format !== 'application/json' && !minimal && extentOf(gradients.values()).bytes >= streamedBytesMin;
       const begun = streamed ? tensors.begun() : undefined;
+      const begin = (durability: string, replayed: boolean): void => {
+        reply.header('durability', durability);
+        noteReplay(reply, replayed);
+        tensors.begin();
+      };
+      const hold = (until: Promise<unknown>): void => {
+        if (request.body instanceof SafetensorsBody) request.body.useUntil(until);
+      };
+      const { precondition, key } = changeRequest(request);
       const applied = app.store
         .session(session)
-        .applyGradients(gradients, base, ifMatch(request), receive, streamed ? tensors.progress : undefined);
-      if (request.body instanceof SafetensorsBody) request.body.useUntil(applied);
+        .applyGradients(
+          gradients,
+          { precondition, key, base, hold },
+          { receive, begin, progress: streamed ? tensors.progress : undefined },
+        );
+      hold(applied);
       await (begun === undefined ? applied : Promise.race([applied, begun]));
       const { head } = tensors;
       if (isLogged(request)) {

@@ -34,7 +34,8 @@ export async function serviceRoutes(instance: FastifyInstance): Promise<void> {
       schema: {
         operationId: 'getReadiness',
         summary: 'Whether all sessions are back and the disk takes writes',
-        description: 'Names what was found damaged at the start and set aside.',
+        description:
+          'Names what was found damaged at the start and set aside. Where the disk fails, the server is read-only and the problem says why; it comes back by itself.',
         tags,
         response: {
           200: { description: 'Ready.', content: { 'application/json': { schema: Readiness } } },
@@ -43,11 +44,13 @@ export async function serviceRoutes(instance: FastifyInstance): Promise<void> {
       },
     },
     async () => {
-      const { ready, sessions, damaged } = app.store.status;
-      if (!ready)
-        throw new Problem('recovering', `all sessions must be back. So far: ${sessions}`, {
+      const { ready, sessions, expected = 'an unknown number', replayed, damaged } = app.store.status;
+      if (!ready) {
+        const far = `${sessions} of ${expected}, and ${replayed} changes applied again`;
+        throw new Problem('recovering', `all sessions must be back. So far: ${far}`, {
           headers: { 'retry-after': '1' },
         });
+      }
       await app.store.probe();
       return { status: 'ready' as const, sessions, damaged: [...damaged] };
     },

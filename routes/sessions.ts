@@ -4,8 +4,8 @@ import type { FastifyInstance } from 'fastify';
 import { Type } from 'typebox';
 import { Problem } from '../src/errors.ts';
 import { SafetensorsBody } from '../src/plugins/bodies.ts';
-import { entityTag, ifMatch } from '../src/plugins/headers.ts';
-import { ChangeHeaders, problems, query, SessionName, SessionParams } from '../src/schemas/common.ts';
+import { changeRequest, entityTag, idempotencyKey, noteReplay } from '../src/plugins/headers.ts';
+import { ChangeHeaders, changeProblems, problems, query, SessionName, SessionParams } from '../src/schemas/common.ts';
 import { json, nothing, tensorBody } from '../src/schemas/content.ts';
 import { decodeSession, type SessionBody } from '../src/schemas/new-session.ts';
 import { encodeSession, type ForkBody, type SessionList, type SessionPatchBody } from '../src/schemas/session.ts';
@@ -17,14 +17,11 @@ const tags = ['sessions'];
 const creations = [
   'malformed_body',
   'session_exists',
-  'precondition_failed',
+  ...changeProblems,
   'body_too_large',
   'unsupported_media_type',
   'session_quota_exceeded',
-  'overloaded',
   'insufficient_memory',
-  'storage_failed',
-  'insufficient_storage',
 ] as const;
 
 export async function sessionRoutes(instance: FastifyInstance): Promise<void> {
@@ -60,7 +57,9 @@ export async function sessionRoutes(instance: FastifyInstance): Promise<void> {
       }
       const wanted =
         body instanceof SafetensorsBody ? decodeSessionFile(body.file) : decodeSession(body as SessionBody);
-      const { view } = await app.store.create(session, wanted);
+      const { result, replayed } = await app.store.create(session, wanted, idempotencyKey(request));
+      const { view } = result;
+      noteReplay(reply, replayed);
       reply.status(201).header('etag', entityTag(view.head.revision));
       return reply.header('location', `/v1/sessions/${session}`).send(encodeSession(view));
     },
@@ -154,21 +153,20 @@ export async function sessionRoutes(instance: FastifyInstance): Promise<void> {
           ...problems(
             'malformed_body',
             'session_not_found',
-            'precondition_failed',
+            ...changeProblems,
             'body_too_large',
             'unsupported_media_type',
             'invalid_argument',
-            'overloaded',
             'insufficient_memory',
-            'storage_failed',
-            'insufficient_storage',
           ),
         },
       },
     },
     async (request, reply) => {
       const patch = request.body as SessionPatchBody as SessionPatch;
-      const view = await app.store.session(request.params.session).patch(patch, ifMatch(request));
+      const held = app.store.session(request.params.session);
+      const { result: view, replayed } = await held.patch(patch, changeRequest(request));
+      noteReplay(reply, replayed);
       return reply.header('etag', entityTag(view.head.revision)).send(encodeSession(view));
     },
   );
@@ -180,7 +178,7 @@ export async function sessionRoutes(instance: FastifyInstance): Promise<void> {
         operationId: 'forkSession',
         summary: 'Create a session with the state of this one',
         description:
-          "Bit-identical, with its configuration, counter and settings; the two go their own ways from then on. With `iterations`, as the newest checkpoint with that counter has it. The new session is on the disk when the reply comes; `If-Match` is about this one's revision, and its changes wait meanwhile.",
+          "Bit-identical, with its configuration, counter and settings; the two go their own ways from then on. With `iterations`, as it last stood at that counter, as far as checkpoints and journal reach. The new session is on the disk when the reply comes; `If-Match` is about this one's revision, and its changes wait meanwhile.",
         tags,
         params: SessionParams,
         querystring: query({}),
@@ -194,7 +192,9 @@ export async function sessionRoutes(instance: FastifyInstance): Promise<void> {
     },
     async (request, reply) => {
       const { name, iterations } = request.body as ForkBody;
-      const { view } = await app.store.fork(request.params.session, name, iterations, ifMatch(request));
+      const outcome = await app.store.fork(request.params.session, name, iterations, changeRequest(request));
+      const { view } = outcome.result;
+      noteReplay(reply, outcome.replayed);
       reply.status(201).header('etag', entityTag(view.head.revision));
       return reply.header('location', `/v1/sessions/${name}`).send(encodeSession(view));
     },
@@ -217,20 +217,14 @@ export async function sessionRoutes(instance: FastifyInstance): Promise<void> {
         headers: ChangeHeaders,
         response: {
           204: nothing('Gone.'),
-          ...problems(
-            'session_not_found',
-            'session_exists',
-            'precondition_failed',
-            'overloaded',
-            'storage_failed',
-            'insufficient_storage',
-          ),
+          ...problems('session_not_found', 'session_exists', ...changeProblems),
         },
       },
     },
     async (request, reply) => {
       const { session } = request.params;
-      await app.store.delete(session, request.query.keep_checkpoints, ifMatch(request));
+      const { replayed } = await app.store.delete(session, request.query.keep_checkpoints, changeRequest(request));
+      noteReplay(reply, replayed);
       return reply.status(204).send(null);
     },
   );

@@ -5,9 +5,18 @@ import { type Static, Type } from 'typebox';
 import { Problem } from '../src/errors.ts';
 import type { Part } from '../src/kernel/extent.ts';
 import { lendMemory, pooledReply, SafetensorsBody } from '../src/plugins/bodies.ts';
-import { clientGone, entityTag, ifMatch, notModified, preferences, replyFormat } from '../src/plugins/headers.ts';
+import {
+  changeRequest,
+  clientGone,
+  entityTag,
+  noteReplay,
+  notModified,
+  preferences,
+  replyFormat,
+} from '../src/plugins/headers.ts';
 import {
   ChangeHeaders,
+  changeProblems,
   problems,
   query,
   ReplyDtype,
@@ -50,13 +59,7 @@ const bodyProblems = [
   'overloaded',
   'insufficient_memory',
 ] as const;
-const assigns = problems(
-  ...bodyProblems,
-  'precondition_failed',
-  'invalid_argument',
-  'storage_failed',
-  'insufficient_storage',
-);
+const assigns = problems(...bodyProblems, ...changeProblems, 'invalid_argument');
 
 const ReadQuery = query({
   name: Type.Optional(Type.Array(VariableName, { description: 'Only these; may be repeated. All by default.' })),
@@ -250,7 +253,9 @@ export async function variableRoutes(instance: FastifyInstance): Promise<void> {
       );
       requireFinite(assignments);
     }
-    const head = await app.store.session(session).assign(part, assignments, ifMatch(request));
+    const change = changeRequest(request);
+    const { result: head, replayed } = await app.store.session(session).assign(part, assignments, change);
+    noteReplay(reply, replayed);
     request.logged = { variables: [...assignments.keys()].slice(0, 8) };
     return reply.header('etag', entityTag(head.revision)).send(headJson(head));
   }

@@ -3,7 +3,7 @@ import { availableParallelism, totalmem } from 'node:os';
 import type { Ajv, ErrorObject } from 'ajv';
 import { envSchema } from 'env-schema';
 import { type Static, Type } from 'typebox';
-import { bodyBytesMaxDefault, threadsMax } from './limits.ts';
+import { bodyBytesMaxDefault, keysMaxDefault, keysMaxMax, threadsMax } from './limits.ts';
 
 const levels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'];
 /** The longest that a timer runs. */
@@ -18,6 +18,7 @@ const Environment = Type.Object({
   BODY_BYTES_MAX: integer(1024, bodyBytesMaxDefault, { default: bodyBytesMaxDefault }),
   MEMORY_BYTES_MAX: Type.Optional(integer(1, Number.MAX_SAFE_INTEGER)),
   THREADS: Type.Optional(integer(0, threadsMax)),
+  IDEMPOTENCY_KEYS: integer(1, keysMaxMax, { default: keysMaxDefault }),
   SHUTDOWN_TIMEOUT_MS: integer(1, millisecondsMax, { default: 30_000 }),
   AUTH_FILE: Type.Optional(Type.Never({ description: 'unset, since this version of the server checks no tokens' })),
 });
@@ -37,6 +38,8 @@ export interface Config {
   readonly memoryBytesMax: number;
   /** That share large steps, besides the one that talks to the network. */
   readonly threads: number;
+  /** Idempotency keys that are remembered of each session. */
+  readonly keysMax: number;
   /** How long a shutdown may wait for requests and checkpoints. */
   readonly shutdownTimeoutMs: number;
 }
@@ -52,6 +55,7 @@ export function readConfig(environment: NodeJS.ProcessEnv = process.env): Config
     bodyBytesMax: values.BODY_BYTES_MAX,
     memoryBytesMax: values.MEMORY_BYTES_MAX ?? Math.floor(0.8 * machineMemory()),
     threads: values.THREADS ?? Math.min(availableParallelism(), threadsMax),
+    keysMax: values.IDEMPOTENCY_KEYS,
     shutdownTimeoutMs: values.SHUTDOWN_TIMEOUT_MS,
   });
 }

@@ -33,6 +33,10 @@ export const metadataBytesMax = 64 * KiB;
 export const metadataDepthMax = 64;
 /** Requests that wait for one session. Beyond it a queue is delay, not throughput. */
 export const queuedRequestsMax = 1_024;
+/** Idempotency keys of a session: at 100 steps a second, those of the last 100 s. Set by IDEMPOTENCY_KEYS. */
+export const keysMaxDefault = 10_000;
+/** Each takes about 300 bytes of memory. */
+export const keysMaxMax = 1_000_000;
 /** `Prefer: wait` in seconds: below the idle timeouts of common proxies. */
 export const waitSecondsMax = 55;
 /** Entries of a schedule's `boundaries`. */

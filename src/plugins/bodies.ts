@@ -4,6 +4,7 @@
  */
 import type { IncomingMessage } from 'node:http';
 import type { Readable } from 'node:stream';
+import { crc32 } from 'node:zlib';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import fp from 'fastify-plugin';
 import { Problem } from '../errors.ts';
@@ -19,7 +20,8 @@ export class SafetensorsBody {
   readonly file: SafetensorsFile;
   /** What the file's tensors are views of. */
   readonly #bytes: Buffer;
-  #inUse: Promise<unknown> | undefined;
+  /** What has to be over before the buffer is anybody else's. */
+  readonly #inUse: Promise<unknown>[] = [];
   #released = false;
 
   /** Owns the bytes from now on. */
@@ -35,7 +37,7 @@ export class SafetensorsBody {
 
   /** The tensors are looked at until `done` is settled, even if the reply is on its way before. */
   useUntil(done: Promise<unknown>): void {
-    this.#inUse = done;
+    this.#inUse.push(done);
   }
 
   /** Gives the buffer back, once, when the tensors are not looked at any more: the next who has it must not lose it. */
@@ -43,8 +45,8 @@ export class SafetensorsBody {
     if (this.#released || !bodyPool.keeps(this.#bytes)) return;
     this.#released = true;
     const give = () => bodyPool.give(this.#bytes);
-    if (this.#inUse === undefined) give();
-    else this.#inUse.then(give, give);
+    if (this.#inUse.length === 0) give();
+    else void Promise.allSettled(this.#inUse).then(give);
   }
 }
 
@@ -66,6 +68,7 @@ function lendGrowing(reply: FastifyReply): (bytes: number) => void {
 export const bodies = fp(async (app: FastifyInstance, { bodyBytesMax }: { bodyBytesMax: number }) => {
   app.removeAllContentTypeParsers();
   app.decorateRequest('lend', undefined);
+  app.decorateRequest('bodyDigest', undefined);
   app.addHook(
     'onRequest',
     synchronous((request, reply) => {
@@ -199,6 +202,7 @@ function readBody(
   }
   let buffer = bodyPool.take(length ?? 65_536);
   let filled = 0;
+  let checksum = request.headers['idempotency-key'] === undefined ? undefined : 0;
   const grow = (needed: number): void => {
     if (needed > max) throw tooLarge(max, 'more', advice);
     const size = Math.min(max, Math.max(needed, 2 * buffer.length));
@@ -231,9 +235,11 @@ function readBody(
     }
     copyBytes(chunk, buffer, filled);
     filled += chunk.length;
+    if (checksum !== undefined) checksum = crc32(chunk, checksum);
   };
   const end = (): void => {
     deafen();
+    if (checksum !== undefined) request.bodyDigest = `${filled}-${checksum.toString(16)}`;
     done(undefined, buffer.subarray(0, filled));
   };
   const cut = (): void => fail(Object.assign(new Error('aborted'), { code: 'ECONNRESET' }));
@@ -262,5 +268,7 @@ declare module 'fastify' {
   interface FastifyRequest {
     /** For a body of unknown length: lends memory for so many bytes of it in all. */
     lend: ((bytes: number) => void) | undefined;
+    /** Of a body that came with an idempotency key: its length and CRC-32, as text. */
+    bodyDigest: string | undefined;
   }
 }

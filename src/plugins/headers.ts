@@ -1,16 +1,41 @@
 /** The request headers that the API gives a meaning to, read: preconditions, preferences, and the reply's format. */
+import { crc32 } from 'node:zlib';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import Negotiator from 'negotiator';
 import { Problem } from '../errors.ts';
 import { waitSecondsMax } from '../limits.ts';
 import type { ReplyFormat } from '../schemas/tensor-reply.ts';
-import type { Precondition } from '../store/held-session.ts';
+import type { RequestKey } from '../store/idempotency.ts';
+import type { ChangeRequest, Precondition } from '../store/live-session.ts';
 import { mediaType, SafetensorsBody, safetensorsTypes } from './bodies.ts';
 
 const formats: readonly ReplyFormat[] = ['application/json', ...safetensorsTypes];
 
+/** What a request for a change comes with: `If-Match` and `Idempotency-Key`. */
+export function changeRequest(request: FastifyRequest): ChangeRequest {
+  return { precondition: ifMatch(request), key: idempotencyKey(request) };
+}
+
+/** `Idempotency-Key`, and what tells the request that bears it from others. */
+export function idempotencyKey(request: FastifyRequest): RequestKey | undefined {
+  const header = request.headers['idempotency-key'];
+  if (header === undefined) return undefined;
+  const key = String(header);
+  if (!/^[\x21-\x7e]{1,255}$/.test(key)) {
+    const rule = 'Idempotency-Key must be 1 to 255 visible ASCII characters';
+    throw new Problem('invalid_parameter', `${rule}. Received: ${JSON.stringify(key.slice(0, 60))}`);
+  }
+  const address = crc32(`${request.method} ${request.url}`);
+  return { key, digest: `${address.toString(16)}-${request.bodyDigest ?? '0'}` };
+}
+
+/** Says that the answer is that of an earlier request with the same key. */
+export function noteReplay(reply: FastifyReply, replayed: boolean): void {
+  if (replayed) reply.header('idempotency-replayed', 'true');
+}
+
 /** `If-Match`: the revisions at which a change may apply. Weak tags never match (RFC 9110, 13.1.1). */
-export function ifMatch(request: FastifyRequest): Precondition {
+function ifMatch(request: FastifyRequest): Precondition {
   const header = request.headers['if-match'];
   if (header === undefined || header.trim() === '*') return undefined;
   const tags = entityTags(header, 'If-Match');

@@ -79,6 +79,14 @@ function sessionFigures(store: Store, registers: Registry[]): void {
       this.set(store.status.sessions);
     },
   });
+  new Gauge({
+    name: 'adamax_read_only',
+    help: '1 while the disk fails and no changes are taken.',
+    registers,
+    collect() {
+      this.set(store.status.problem === undefined ? 0 : 1);
+    },
+  });
   figure(Counter, 'adamax_steps_total', 'Applied steps.', ({ applied }) => applied.steps);
   figure(Counter, 'adamax_rows_total', 'Rows of sparse gradients applied.', ({ applied }) => applied.rows);
   figure(Counter, 'adamax_gradient_bytes_total', 'Bytes of gradients applied.', ({ applied }) => applied.bytes);

@@ -1,6 +1,6 @@
 /**
  * Parts of the contract that this version does not have. A request that asks for one is refused by name: a client that
- * relies on exactly-once or on tokens must not be left to believe that it has them.
+ * relies on tokens must not be left to believe that it has them.
  */
 import type { FastifyInstance } from 'fastify';
 import fp from 'fastify-plugin';
@@ -8,7 +8,6 @@ import { Problem } from '../errors.ts';
 import { synchronous } from './synchronous.ts';
 
 const refusedHeaders: Readonly<Record<string, string>> = {
-  'idempotency-key': 'Idempotency-Key',
   authorization: 'Authorization',
 };
 

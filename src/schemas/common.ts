@@ -50,7 +50,24 @@ export const IfMatch = Type.Optional(
   }),
 );
 
-export const ChangeHeaders = Type.Object({ 'if-match': IfMatch });
+export const IdempotencyKey = Type.Optional(
+  Type.String({
+    description:
+      'Any name for this request, 1 to 255 visible ASCII characters. However often it is sent, it is applied once; a repeat is answered with `Idempotency-Replayed: true`.',
+    examples: ['worker-3-step-1200'],
+  }),
+);
+
+export const ChangeHeaders = Type.Object({ 'if-match': IfMatch, 'idempotency-key': IdempotencyKey });
+
+/** What any change can meet. */
+export const changeProblems = [
+  'precondition_failed',
+  'idempotency_key_reused',
+  'overloaded',
+  'storage_failed',
+  'insufficient_storage',
+] as const satisfies ProblemCode[];
 
 /** `next` of a list: the cursor for `after`, or null. */
 export const Cursor = Type.Union([Type.String(), Type.Null()]);

@@ -29,7 +29,7 @@ const FileOptions = Type.Object({
 });
 
 /** What replies and checkpoints say of themselves; it means nothing for a new session. */
-const descriptive = new Set(['session', 'revision', 'learning_rate', 'created_at', 'saved_at']);
+const descriptive = new Set(['session', 'revision', 'learning_rate', 'created_at', 'saved_at', 'journal']);
 
 /** Checks a file whole; the contents themselves are made when their turn has come. */
 export function decodeSessionFile(file: SafetensorsFile): NewSession {

@@ -18,8 +18,9 @@ export const OptimizerJson = Type.Unsafe<unknown>({
   examples: [{ class_name: 'Adamax', config: { learning_rate: 0.001, beta_1: 0.9, beta_2: 0.999, epsilon: 1e-7 } }],
 });
 
-const Durability = Type.Literal('checkpoint', {
-  description: 'A push is acknowledged at once; a crash falls back to the last checkpoint.',
+const Durability = Type.Enum(['always', 'everysec', 'checkpoint'], {
+  description:
+    'When a change is acknowledged. `always`: when it is on the disk, fsynced; nothing is lost. `everysec`: when it is written, to be fsynced within a second; a killed process loses nothing, a power cut at most a second. `checkpoint`: at once; a crash falls back to the last checkpoint.',
 });
 
 const checkpointingMembers = {
@@ -28,6 +29,14 @@ const checkpointingMembers = {
   ),
   every_seconds: orNull(Type.Number({ minimum: 1, maximum: 1e9, description: 'Null: not by that measure.' })),
   keep: Type.Integer({ minimum: 1, maximum: 10_000, description: 'How many checkpoints are kept.' }),
+  keep_journal_steps: orNull(
+    Type.Integer({
+      minimum: 0,
+      maximum: Number.MAX_SAFE_INTEGER,
+      description:
+        'How many steps of the journal are kept for forks at an earlier iteration, as far back as a checkpoint reaches. Null: back to the oldest checkpoint.',
+    }),
+  ),
 };
 
 const Aggregation = Type.Object(
@@ -48,6 +57,7 @@ export const settingsMembers = {
         every_steps: Type.Optional(checkpointingMembers.every_steps),
         every_seconds: Type.Optional(checkpointingMembers.every_seconds),
         keep: Type.Optional(checkpointingMembers.keep),
+        keep_journal_steps: Type.Optional(checkpointingMembers.keep_journal_steps),
       },
       { additionalProperties: false },
     ),
@@ -78,6 +88,7 @@ export const SessionPatchBody = Type.Object(
             every_steps: Type.Optional(checkpointingMembers.every_steps),
             every_seconds: Type.Optional(checkpointingMembers.every_seconds),
             keep: Type.Optional(checkpointingMembers.keep),
+            keep_journal_steps: Type.Optional(checkpointingMembers.keep_journal_steps),
           },
           { additionalProperties: false },
         ),
@@ -133,7 +144,7 @@ export const ForkBody = Type.Object(
         minimum: 0,
         maximum: Number.MAX_SAFE_INTEGER,
         description:
-          "The counter that the state is taken at: the session's own, which is the default, or a checkpoint's.",
+          "The counter that the state is taken at: the session's own, which is the default, or an earlier one that checkpoints and journal still reach.",
       }),
     ),
   },

@@ -101,7 +101,6 @@ export class TensorReply {
     const places =
       this.#format === 'application/json' ? this.#separatePlaces(tensors) : this.#placesInFile(head, tensors);
     this.#filled = tensors.map((outgoing, index) => ({ outgoing, place: places[index] as Values }));
-    this.#begin?.();
     return places;
   };
 
@@ -118,14 +117,17 @@ export class TensorReply {
   };
 
   /**
-   * For a reply that is to be streamed, before the session gets `receive`: resolves when the values are about to be put in
-   * place. From then on there is a head, and nothing fails.
+   * For a reply that is to be streamed, before the session gets `receive`: resolves when `begin` is called. From then on there
+   * is a head, and nothing fails.
    */
   begun(): Promise<void> {
     return new Promise((resolve) => {
       this.#begin = resolve;
     });
   }
+
+  /** The values are about to be put in place. */
+  readonly begin = (): void => this.#begin?.();
 
   get head(): Head {
     if (this.#head === undefined) throw new Error('nothing was received');

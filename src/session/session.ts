@@ -4,6 +4,7 @@
  * the same bits, however many threads do the work. The caller sees to it that one call is over before the next begins.
  * Queues, files and formats are left to the floors above.
  */
+import assert from 'node:assert/strict';
 import { Problem } from '../errors.ts';
 import type { Values } from '../kernel/blocks.ts';
 import type { Part } from '../kernel/extent.ts';
@@ -46,6 +47,12 @@ export interface Head {
   readonly learningRate: number;
 }
 
+/** Where a session stands. */
+export interface Position {
+  readonly revision: number;
+  readonly iterations: number;
+}
+
 /** A variable to be read, whole or some `rows` of it in the order given. */
 export interface Selection {
   readonly variable: string;
@@ -60,6 +67,24 @@ export interface Outgoing extends Selection {
 
 /** Told what is about to be read, answers with the places that the values are to be put. */
 export type Receive = (head: Head, tensors: readonly Outgoing[]) => readonly Values[];
+
+/** A step that is ready to be applied, and where it leads. */
+export interface Step {
+  readonly head: Head;
+  readonly updates: Parameters<typeof applyUpdates>[2];
+}
+
+export interface CheckedAssignments {
+  readonly part: Part;
+  readonly values: readonly {
+    readonly variable: Variable;
+    readonly values: Slices['values'];
+    readonly rows: Float64Array | undefined;
+  }[];
+}
+
+/** All of a session but its variables. */
+export type Configuration = Omit<SessionContents, 'variables'>;
 
 export interface SessionPatch extends SettingsPatch {
   readonly optimizer?: { readonly config?: unknown };
@@ -91,6 +116,10 @@ export class Session {
     return this.#revision;
   }
 
+  get position(): Position {
+    return { revision: this.#revision, iterations: this.#contents.iterations };
+  }
+
   get head(): Head {
     const { optimizer, iterations } = this.#contents;
     return {
@@ -101,9 +130,15 @@ export class Session {
     };
   }
 
-  /** Changes nothing; throws for gradients that do not fit, or that come from an iteration that has not been. */
-  async check(gradients: ReadonlyMap<string, Slices>, base?: number): Promise<CheckedGradient[]> {
-    const { iterations } = this.#contents;
+  /**
+   * Changes nothing; throws for gradients that do not fit, or that come from an iteration that will not have been by then:
+   * `from` is where the session will stand when those that are on their way have been applied.
+   */
+  async check(
+    gradients: ReadonlyMap<string, Slices>,
+    base?: number,
+    { iterations }: Position = this.position,
+  ): Promise<CheckedGradient[]> {
     if (base !== undefined && base > iterations) {
       throw new Problem(
         'invalid_argument',
@@ -115,14 +150,18 @@ export class Session {
   }
 
   /**
-   * One step by gradients that `check` has passed. `receive` may give places for the updated values, or none; it is called
-   * before anything changes, and nothing fails after it. `progress` is told as the values of dense gradients come there.
+   * One step by gradients that `check` has passed, to be applied when the session stands at `from`. `receive` may give places
+   * for the updated values, or none; what it throws is passed on, and nothing fails after it.
    */
-  async apply(checked: readonly CheckedGradient[], receive: Receive, progress?: Progress): Promise<Head> {
-    const { variables, optimizer, iterations, settings } = this.#contents;
+  prepare(
+    checked: readonly CheckedGradient[],
+    receive: Receive,
+    { revision, iterations }: Position = this.position,
+  ): Step {
+    const { optimizer } = this.#contents;
     const head = {
       session: this.name,
-      revision: this.#revision + 1,
+      revision: revision + 1,
       iterations: iterations + 1,
       learningRate: learningRateAt(optimizer, iterations),
     };
@@ -133,6 +172,13 @@ export class Session {
     const updates = checked.map(({ variable: { memory }, values, slices, scan }, k) => {
       return { memory, values, slices, scan, updated: places[k] };
     });
+    return { head, updates };
+  }
+
+  /** Takes a step. `progress` is told as the values of dense gradients come to their places. */
+  async apply({ head, updates }: Step, progress?: Progress): Promise<Head> {
+    const { variables, optimizer, iterations, settings } = this.#contents;
+    assert(head.iterations === iterations + 1, 'steps must be applied in the order in which they were prepared');
     await applyUpdates(optimizer, iterations, updates, this.#executor, progress);
     this.#contents = { variables, optimizer, iterations: head.iterations, settings };
     this.#revision = head.revision;
@@ -162,13 +208,18 @@ export class Session {
     return head;
   }
 
-  /** Overwrites variables, or a slot of theirs, whole or by rows; all or nothing. The counter stays. */
-  assign(part: Part, assignments: ReadonlyMap<string, Slices>): Head {
-    const checked = [...assignments].map(([name, slices]) => {
+  /** Changes nothing; throws for assignments that do not fit. */
+  checkAssignments(part: Part, assignments: ReadonlyMap<string, Slices>): CheckedAssignments {
+    const values = [...assignments].map(([name, slices]) => {
       const variable = findVariable(this.#contents.variables, name);
       return { variable, values: slices.values, rows: checkAssignment(variable, slices) };
     });
-    for (const { variable, values, rows } of checked) {
+    return { part, values };
+  }
+
+  /** Overwrites variables, or a slot of theirs, whole or by rows. The counter stays. */
+  assign({ part, values: assigned }: CheckedAssignments): Head {
+    for (const { variable, values, rows } of assigned) {
       if (rows === undefined) variable.memory.write(part, 0, elementCount(variable.shape), values);
       else variable.memory.writeRows(part, rows, values);
     }
@@ -176,16 +227,19 @@ export class Session {
     return this.head;
   }
 
-  /** Changes configuration, counter or settings, by the rules of JSON Merge Patch (RFC 7396). */
-  patch(patch: SessionPatch): Head {
+  /** What configuration, counter and settings come to by the rules of JSON Merge Patch (RFC 7396). Changes nothing. */
+  patched(patch: SessionPatch): Configuration {
     const { optimizer, iterations, settings } = this.#contents;
-    this.#contents = {
-      ...this.#contents,
+    return {
       optimizer:
         patch.optimizer?.config === undefined ? optimizer : mergeOptimizerConfig(optimizer, patch.optimizer.config),
       iterations: patch.iterations ?? iterations,
       settings: mergeSettings(settings, patch),
     };
+  }
+
+  configure({ optimizer, iterations, settings }: Configuration): Head {
+    this.#contents = { variables: this.#contents.variables, optimizer, iterations, settings };
     this.#revision++;
     return this.head;
   }
@@ -196,6 +250,12 @@ export class Session {
     this.#contents = contents;
     this.#revision++;
     return this.head;
+  }
+
+  /** Goes on at a later revision, with the same state. */
+  resumeAt(revision: number): void {
+    assert(revision >= this.#revision, 'a revision must not come back');
+    this.#revision = revision;
   }
 
   /** Lets go of the variables' memory, when nobody will ask for them any more. */

@@ -10,10 +10,18 @@ export interface Checkpointing {
   readonly every_seconds: number | null;
   /** How many checkpoints are kept; older ones go. */
   readonly keep: number;
+  /** How many steps of journal are kept for forks, as far as a checkpoint reaches; null: back to the oldest checkpoint. */
+  readonly keep_journal_steps: number | null;
 }
 
+/**
+ * When a change is acknowledged: `always` when it is on the disk, fsynced; `everysec` when it is written, to be fsynced
+ * within a second; `checkpoint` at once, so that a crash falls back to the last checkpoint.
+ */
+export type Durability = 'always' | 'everysec' | 'checkpoint';
+
 export interface SessionSettings {
-  readonly durability: 'checkpoint';
+  readonly durability: Durability;
   readonly checkpointing: Checkpointing;
   readonly aggregation: { readonly mode: 'async' };
   readonly metadata: Readonly<Record<string, unknown>>;
@@ -21,15 +29,15 @@ export interface SessionSettings {
 
 /** As a merge patch has them: what is absent stays, what is null goes back to its default. */
 export interface SettingsPatch {
-  readonly durability?: 'checkpoint' | null;
+  readonly durability?: Durability | null;
   readonly checkpointing?: Partial<Checkpointing> | null;
   readonly aggregation?: { readonly mode?: 'async' | null } | null;
   readonly metadata?: Readonly<Record<string, unknown>> | null;
 }
 
 export const defaultSettings: SessionSettings = {
-  durability: 'checkpoint',
-  checkpointing: { every_steps: 1000, every_seconds: 300, keep: 5 },
+  durability: 'always',
+  checkpointing: { every_steps: 1000, every_seconds: 300, keep: 5, keep_journal_steps: null },
   aggregation: { mode: 'async' },
   metadata: {},
 };
@@ -38,6 +46,7 @@ export const defaultSettings: SessionSettings = {
 export function newSettings(given: SettingsPatch): SessionSettings {
   return {
     ...defaultSettings,
+    durability: given.durability ?? defaultSettings.durability,
     checkpointing: { ...defaultSettings.checkpointing, ...given.checkpointing },
     metadata: checkMetadata(given.metadata ?? {}),
   };
@@ -47,7 +56,7 @@ export function newSettings(given: SettingsPatch): SessionSettings {
 export function mergeSettings(settings: SessionSettings, patch: SettingsPatch): SessionSettings {
   checkDepth(patch.metadata);
   return {
-    durability: settings.durability,
+    durability: patch.durability === null ? defaultSettings.durability : (patch.durability ?? settings.durability),
     checkpointing:
       patch.checkpointing === null
         ? defaultSettings.checkpointing

@@ -18,6 +18,7 @@ import {
 } from '../tensor/safetensors.ts';
 import {
   type CheckpointDescription,
+  type CheckpointNote,
   checkpointMetadata,
   checkpointTensors,
   describeCheckpoint,
@@ -43,10 +44,10 @@ export interface FileDigest {
 export async function writeCheckpointFile(
   path: string,
   snapshot: SessionSnapshot,
-  savedAt: string,
+  note: CheckpointNote,
   giveUp: () => Error | undefined,
 ): Promise<FileDigest> {
-  const layout = layoutSafetensors(checkpointMetadata(snapshot, savedAt), checkpointTensors(snapshot));
+  const layout = layoutSafetensors(checkpointMetadata(snapshot, note), checkpointTensors(snapshot));
   const file = await open(path, 'w');
   const writer = new HashingWriter(file);
   try {

@@ -9,7 +9,7 @@ import { Problem } from '../errors.ts';
 import type { SessionContents } from '../session/session.ts';
 import type { SessionSnapshot } from '../session/snapshot.ts';
 import { readCheckpointDescription, readCheckpointFile, writeCheckpointFile } from './checkpoint-file.ts';
-import type { CheckpointDescription } from './checkpoint-format.ts';
+import type { CheckpointDescription, CheckpointNote } from './checkpoint-format.ts';
 import { removeUnfinished, renameDurably, syncFolder, writeFileDurably } from './files.ts';
 
 export interface CheckpointInfo {
@@ -43,7 +43,11 @@ export class CheckpointFolder {
   readonly #onDamage: (damage: Damage) => void;
   /** By number. */
   readonly #known = new Map<number, CheckpointInfo>();
+  /** The session's revision that each has, by number. */
+  readonly #revisions = new Map<number, number>();
   #next = 1;
+  /** What the session is in the journal, as the newest checkpoint has it. */
+  journal: string | undefined;
 
   private constructor(path: string, aside: string, session: string, onDamage: (damage: Damage) => void) {
     this.#path = path;
@@ -80,6 +84,13 @@ export class CheckpointFolder {
     return [...this.#known].sort(([a], [b]) => b - a).map(([, info]) => info);
   }
 
+  /** Those numbered `from` or later with the session's revision that each has, newest first. */
+  since(from: number): (CheckpointInfo & { readonly revision: number })[] {
+    return this.list()
+      .filter(({ id }) => numberOf(id) >= from)
+      .map((info) => ({ ...info, revision: this.#revisions.get(numberOf(info.id)) as number }));
+  }
+
   /** One by id, or the newest by `latest`. Throws `checkpoint_not_found`. */
   find(id: string): CheckpointInfo {
     const info = id === 'latest' ? this.newest : this.list().find((each) => each.id === id);
@@ -93,16 +104,21 @@ export class CheckpointFolder {
     );
   }
 
-  async write(snapshot: SessionSnapshot, savedAt: string, giveUp: () => Error | undefined): Promise<CheckpointInfo> {
+  async write(
+    snapshot: SessionSnapshot,
+    note: CheckpointNote,
+    giveUp: () => Error | undefined,
+  ): Promise<CheckpointInfo> {
     const number = this.#next++;
     const path = this.#file(number);
     const temporary = `${path}.tmp`;
     try {
-      const digest = await writeCheckpointFile(temporary, snapshot, savedAt, giveUp);
+      const digest = await writeCheckpointFile(temporary, snapshot, note, giveUp);
       await writeFileDurably(`${path}.sha256`, sidecarOf(number, digest.sha256));
       await renameDurably(temporary, path);
-      const info = { id: idOf(number), iterations: snapshot.head.iterations, ...digest, created_at: savedAt };
+      const info = { id: idOf(number), iterations: snapshot.head.iterations, ...digest, created_at: note.savedAt };
       this.#known.set(number, info);
+      this.#revisions.set(number, snapshot.head.revision);
       return info;
     } catch (error) {
       for (const file of [temporary, path, `${path}.sha256`]) await rm(file, { force: true }).catch(() => undefined);
@@ -163,10 +179,9 @@ export class CheckpointFolder {
     await syncFolder(this.#path);
   }
 
-  /** Removes the oldest of those numbered `from` or later until `keep` are left. */
-  async trim(keep: number, from: number): Promise<void> {
-    const own = this.list().filter(({ id }) => numberOf(id) >= from);
-    for (const { id } of own.slice(keep)) await this.remove(id);
+  /** Removes the oldest of those numbered `from` or later until `keep` are left, and the one `needed`. */
+  async trim(keep: number, from: number, needed?: string): Promise<void> {
+    for (const { id } of this.since(from).slice(keep)) if (id !== needed) await this.remove(id);
   }
 
   #file(number: number): string {
@@ -175,12 +190,14 @@ export class CheckpointFolder {
 
   async #inspect(number: number): Promise<CheckpointInfo | undefined> {
     try {
-      const { bytes, iterations, savedAt } = await readCheckpointDescription(this.#file(number));
+      const { bytes, iterations, revision, savedAt, journal } = await readCheckpointDescription(this.#file(number));
       const sidecar = await readFile(`${this.#file(number)}.sha256`, 'utf8');
       const sha256 = /^[0-9a-f]{64}/.exec(sidecar)?.[0];
       if (sha256 === undefined || sidecar !== sidecarOf(number, sha256)) {
         throw new Error('its .sha256 file does not hold its SHA-256 and its name');
       }
+      this.#revisions.set(number, revision);
+      this.journal = journal;
       return { id: idOf(number), iterations, bytes, sha256, created_at: savedAt };
     } catch (error) {
       if (isDiskFailure(error)) throw error;

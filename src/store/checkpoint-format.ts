@@ -6,7 +6,7 @@ import { Problem } from '../errors.ts';
 import type { Part } from '../kernel/extent.ts';
 import { parseOptimizer, serializeOptimizer } from '../optimizer/adamax-config.ts';
 import type { SessionContents } from '../session/session.ts';
-import type { SessionSettings } from '../session/settings.ts';
+import { defaultSettings, type SessionSettings } from '../session/settings.ts';
 import type { SessionSnapshot } from '../session/snapshot.ts';
 import type { VariableSpec } from '../session/variable.ts';
 import type { Dtype } from '../tensor/dtype.ts';
@@ -27,8 +27,15 @@ export function tensorName(variable: string, part: Part): string {
   return part === 'w' ? variable : `${variable}:${part}`;
 }
 
-/** `savedAt`: RFC 3339, UTC. */
-export function checkpointMetadata(snapshot: SessionSnapshot, savedAt: string): Record<string, string> {
+/** What a checkpoint says besides the session's state. */
+export interface CheckpointNote {
+  /** RFC 3339, UTC. */
+  readonly savedAt: string;
+  /** What the session is in the journal, hexadecimal. */
+  readonly journal: string;
+}
+
+export function checkpointMetadata(snapshot: SessionSnapshot, note: CheckpointNote): Record<string, string> {
   const { head, createdAt, contents } = snapshot;
   const { durability, checkpointing, aggregation, metadata } = contents.settings;
   return {
@@ -43,7 +50,8 @@ export function checkpointMetadata(snapshot: SessionSnapshot, savedAt: string): 
     aggregation: JSON.stringify(aggregation),
     metadata: JSON.stringify(metadata),
     created_at: createdAt,
-    saved_at: savedAt,
+    saved_at: note.savedAt,
+    journal: note.journal,
   };
 }
 
@@ -58,6 +66,8 @@ export interface CheckpointDescription {
   readonly revision: number;
   readonly createdAt: string;
   readonly savedAt: string;
+  /** `undefined` in those that an older version wrote. */
+  readonly journal: string | undefined;
   readonly iterations: number;
   readonly optimizer: SessionContents['optimizer'];
   readonly settings: SessionSettings;
@@ -78,11 +88,12 @@ export function describeCheckpoint(
     revision: count('revision'),
     createdAt: text('created_at'),
     savedAt: text('saved_at'),
+    journal: metadata.get('journal'),
     iterations: count('iterations'),
     optimizer: parseOptimizer(json('optimizer'), () => 0),
     settings: {
       durability: text('durability') as SessionSettings['durability'],
-      checkpointing: json('checkpointing') as SessionSettings['checkpointing'],
+      checkpointing: { ...defaultSettings.checkpointing, ...(json('checkpointing') as object) },
       aggregation: json('aggregation') as SessionSettings['aggregation'],
       metadata: json('metadata') as SessionSettings['metadata'],
     },

@@ -1,12 +1,14 @@
 /**
- * When a session's checkpoints are written, and by which rule: on demand, after so many steps or seconds, and at the end.
- * One is written at a time, beside the traffic.
+ * When a session's checkpoints are written, and by which rule: on demand, after so many steps or seconds, where the journal
+ * needs one to lead on from, and at the end. One is written at a time, beside the traffic; what it makes needless of older
+ * checkpoints and of the journal goes after it.
  */
 import { queuedRequestsMax } from '../limits.ts';
-import type { Session } from '../session/session.ts';
 import type { SessionSnapshot } from '../session/snapshot.ts';
+import { takeSnapshot } from '../session/snapshot.ts';
 import type { CheckpointFolder, CheckpointInfo } from './checkpoint-folder.ts';
 import { storageProblem } from './files.ts';
+import type { LiveSession, Precondition } from './live-session.ts';
 import { Queue } from './queue.ts';
 
 export interface WrittenCheckpoint {
@@ -16,25 +18,31 @@ export interface WrittenCheckpoint {
   readonly seconds: number;
 }
 
+/** One that the journal needs is tried again after so long. */
+const urgentEveryMs = 10_000;
+
 export class Checkpointer {
   readonly folder: CheckpointFolder;
-  readonly #session: Session;
   /** The number of the session's first checkpoint; older ones are of a former session and stay. */
-  readonly #first: number;
+  readonly first: number;
+  readonly #live: LiveSession;
   readonly #writing = new Queue(queuedRequestsMax);
   #saved: { revision: number; iterations: number; at: number };
+  #triedAt = 0;
+  /** The checkpoint that a restore in the journal, behind the newest checkpoint, went back to. */
+  #restored: { readonly id: string; readonly revision: number } | undefined;
 
   /** `savedRevision`: the one that the newest checkpoint has. */
-  constructor(session: Session, folder: CheckpointFolder, first: number, savedRevision: number) {
-    this.#session = session;
+  constructor(live: LiveSession, folder: CheckpointFolder, first: number, savedRevision: number) {
+    this.#live = live;
     this.folder = folder;
-    this.#first = first;
-    this.#saved = { revision: savedRevision, iterations: session.contents.iterations, at: Date.now() };
+    this.first = first;
+    this.#saved = { revision: savedRevision, iterations: live.session.contents.iterations, at: Date.now() };
   }
 
   /** Whether the session is as the newest checkpoint has it. */
   get upToDate(): boolean {
-    return this.#session.revision === this.#saved.revision;
+    return this.#live.session.revision === this.#saved.revision;
   }
 
   /** Seconds since the last checkpoint, or since the start. `now` in milliseconds. */
@@ -42,10 +50,12 @@ export class Checkpointer {
     return (now - this.#saved.at) / 1000;
   }
 
-  /** Whether the session's own rules ask for a checkpoint. */
+  /** Whether the session's own rules ask for a checkpoint, or its journal does. */
   isDue(now: number): boolean {
-    if (this.upToDate || this.#writing.busy) return false;
-    const { iterations, settings } = this.#session.contents;
+    if (this.#writing.busy) return false;
+    if (this.#isUrgent && now - this.#triedAt >= urgentEveryMs) return true;
+    if (this.upToDate) return false;
+    const { iterations, settings } = this.#live.session.contents;
     const { every_steps, every_seconds } = settings.checkpointing;
     const steps = Math.abs(iterations - this.#saved.iterations);
     return (every_steps !== null && steps >= every_steps) || (every_seconds !== null && this.age(now) >= every_seconds);
@@ -53,37 +63,88 @@ export class Checkpointer {
 
   /** After a failure the next attempt waits as long as if there had been none. */
   postpone(now: number): void {
-    this.#saved = { ...this.#saved, at: now, iterations: this.#session.contents.iterations };
+    this.#saved = { ...this.#saved, at: now, iterations: this.#live.session.contents.iterations };
+    this.#triedAt = now;
   }
 
-  /** Writes what `take` gives when the turn has come. `giveUp` is asked on the way; the error it returns is thrown. */
-  write(take: () => Promise<SessionSnapshot>, giveUp: () => Error | undefined): Promise<WrittenCheckpoint> {
-    return this.#writing.run(async () => {
+  /** Notes that the journal goes back to a checkpoint, which it needs until there is a newer one. */
+  restoredFrom(id: string, revision: number): void {
+    this.#restored = { id, revision };
+  }
+
+  /** Whether a restart needs it. */
+  isNeeded(id: string): boolean {
+    return id === this.folder.newest?.id || id === this.#restored?.id;
+  }
+
+  /** Writes one of the session as it stands when its turn comes, while steps go on. */
+  async write(precondition?: Precondition): Promise<WrittenCheckpoint> {
+    const written = await this.#writing.run(async () => {
       const started = performance.now();
-      const snapshot = await take();
+      const snapshot = await this.#snapshot(precondition);
       try {
-        const now = new Date();
-        const info = await this.folder.write(snapshot, now.toISOString(), giveUp);
-        const { revision, iterations } = snapshot.head;
-        this.#saved = { revision, iterations, at: now.getTime() };
-        await this.#trim();
-        return { info, revision, seconds: (performance.now() - started) / 1000 };
+        const info = await this.#save(snapshot);
+        return { info, revision: snapshot.head.revision, seconds: (performance.now() - started) / 1000 };
       } catch (error) {
-        throw giveUp() ?? storageProblem(error);
+        this.#live.log.checkpointOver(false);
+        throw this.#live.gone() ?? storageProblem(error);
       } finally {
         snapshot.end();
       }
     });
+    this.#writing.run(() => this.#trim()).catch(() => undefined);
+    return written;
+  }
+
+  /** Runs `task` while no checkpoint is written and nothing is removed. */
+  undisturbed<T>(task: () => Promise<T>): Promise<T> {
+    return this.#writing.run(task);
+  }
+
+  /** Resolves when no checkpoint is being written, nor anything removed. */
+  idle(): Promise<void> {
+    return this.#writing.idle();
+  }
+
+  get #isUrgent(): boolean {
+    return this.#restored !== undefined || this.#live.log.lacksCheckpoint(this.#live.durability);
+  }
+
+  #snapshot(precondition: Precondition): Promise<SessionSnapshot> {
+    const live = this.#live;
+    return live.turns.alone(() => {
+      live.requireFit(precondition);
+      live.log.snapshotTaken(live.durability, live.session.revision);
+      return takeSnapshot(live.session);
+    });
+  }
+
+  async #save(snapshot: SessionSnapshot): Promise<CheckpointInfo> {
+    const now = new Date();
+    await this.#live.log.keysWritten();
+    const note = { savedAt: now.toISOString(), journal: this.#live.log.journal.id.toString('hex') };
+    const info = await this.folder.write(snapshot, note, () => this.#live.gone());
+    const { revision, iterations } = snapshot.head;
+    this.#saved = { revision, iterations, at: now.getTime() };
+    if (this.#restored !== undefined && this.#restored.revision <= revision) this.#restored = undefined;
+    this.#live.log.checkpointOver(true);
+    return info;
   }
 
   /** What cannot be removed now is tried again after the next checkpoint, and does not undo this one. */
   async #trim(): Promise<void> {
-    const { keep } = this.#session.contents.settings.checkpointing;
-    await this.folder.trim(keep, this.#first).catch(() => undefined);
+    const { keep } = this.#live.session.contents.settings.checkpointing;
+    await this.folder.trim(keep, this.first, this.#restored?.id);
+    await this.#live.log.journal.trim(this.#historyStart());
   }
 
-  /** Resolves when no checkpoint is being written. */
-  idle(): Promise<void> {
-    return this.#writing.idle();
+  /** The revision up to which the journal is not needed: by a restart, or by the history that is to be kept. */
+  #historyStart(): number {
+    const { contents, revision } = this.#live.session;
+    const { keep_journal_steps } = contents.settings.checkpointing;
+    const revisions = this.folder.since(this.first).map((each) => each.revision);
+    const oldest = revisions.at(-1) ?? 0;
+    if (keep_journal_steps === null) return oldest;
+    return revisions.find((each) => each <= revision - keep_journal_steps) ?? oldest;
   }
 }

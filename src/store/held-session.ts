@@ -1,116 +1,147 @@
 /**
- * A session as the store holds it, and as requests meet it: the state machine, the queue in front of it, the checkpoints
- * behind it, and the signal that wakes those who wait for a change. Everything that reads or changes it has its turn.
+ * A session as requests meet it: its steps, reads and changes, its checkpoints, and the signal that wakes those who wait for a
+ * change. Every call that changes something can come with an idempotency key; a repeat is told what came of the first.
  */
-import { EventEmitter, once } from 'node:events';
+import { once } from 'node:events';
 import type { Readable } from 'node:stream';
 import { Problem } from '../errors.ts';
 import type { Part } from '../kernel/extent.ts';
-import type { Progress } from '../kernel/threads.ts';
-import { queuedRequestsMax } from '../limits.ts';
+import { learningRateAt } from '../optimizer/scalars.ts';
 import { extentOf, type Slices } from '../session/gradient.ts';
-import type { Head, Receive, Selection, Session, SessionContents, SessionPatch } from '../session/session.ts';
-import { takeSnapshot } from '../session/snapshot.ts';
+import type { Head, Receive, Selection, SessionContents, SessionPatch } from '../session/session.ts';
+import type { Durability } from '../session/settings.ts';
 import { stateBytes } from '../session/variable.ts';
 import type { CheckpointInfo } from './checkpoint-folder.ts';
 import type { Checkpointer, WrittenCheckpoint } from './checkpointer.ts';
 import { storageProblem } from './files.ts';
-import { Queue } from './queue.ts';
+import { type PastState, pastState, presentState } from './history.ts';
+import type { KeyEntry } from './idempotency.ts';
+import type { ChangeRequest, LiveSession, StepReply, StepRequest } from './live-session.ts';
 import type { Revisions } from './revisions.ts';
-import { copyOf, fingerprintOf } from './whole-state.ts';
-
-/** Decides whether a request applies, given the revision; `undefined`: it always does. */
-export type Precondition = ((revision: number) => boolean) | undefined;
+import { touchedRows } from './touched-rows.ts';
+import { fingerprintOf } from './whole-state.ts';
 
 /** What a session document says, as it stands at one moment. */
 export interface SessionView {
   readonly head: Head;
   readonly createdAt: string;
   readonly contents: SessionContents;
+  /** What holds now; it lags behind the settings until a first checkpoint. */
   readonly lastCheckpoint: CheckpointInfo | undefined;
 }
 
+/** What came of a change, or had come of it when the request is a repeat. */
+export interface Outcome<T> {
+  readonly result: T;
+  readonly replayed: boolean;
+}
+
 export class HeldSession {
-  readonly #session: Session;
+  readonly #live: LiveSession;
   readonly #checkpointer: Checkpointer;
   readonly #revisions: Revisions;
   readonly #onStep: () => void;
-  readonly #queue = new Queue(queuedRequestsMax);
-  readonly #changes = new EventEmitter().setMaxListeners(0);
   #measured: { variables: SessionContents['variables']; bytes: number } | undefined;
   /** Since the server has it: steps, rows of sparse gradients, and bytes of gradients. */
   readonly applied = { steps: 0, rows: 0, bytes: 0 };
-  #deleted = false;
   #waiting = true;
 
-  /** `onStep` is called after every step, for whoever sees to checkpoints. */
-  constructor(session: Session, checkpointer: Checkpointer, revisions: Revisions, onStep: () => void) {
-    this.#session = session;
+  /** `onStep` is called after every change, for whoever sees to checkpoints. */
+  constructor(live: LiveSession, checkpointer: Checkpointer, revisions: Revisions, onStep: () => void) {
+    this.#live = live;
     this.#checkpointer = checkpointer;
     this.#revisions = revisions;
     this.#onStep = onStep;
   }
 
   get name(): string {
-    return this.#session.name;
+    return this.#live.session.name;
   }
 
   get revision(): number {
-    return this.#session.revision;
+    return this.#live.session.revision;
   }
 
   get contents(): SessionContents {
-    return this.#session.contents;
+    return this.#live.session.contents;
+  }
+
+  get live(): LiveSession {
+    return this.#live;
   }
 
   /** Of its variables and slots in memory. */
   get bytes(): number {
-    const { variables } = this.#session.contents;
+    const { variables } = this.contents;
     if (this.#measured?.variables !== variables) this.#measured = { variables, bytes: stateBytes(variables.values()) };
     return this.#measured.bytes;
   }
 
   get view(): SessionView {
-    const { head, createdAt, contents } = this.#session;
+    const { head, createdAt, contents } = this.#live.session;
     return { head, createdAt, contents, lastCheckpoint: this.#checkpointer.folder.newest };
   }
 
-  /**
-   * One step by these gradients; `receive` gets the values right after it, and `progress` is told as they come. `base`, if
-   * given, is the iteration that the gradients were computed from.
-   */
-  async applyGradients(
-    gradients: ReadonlyMap<string, Slices>,
-    base: number | undefined,
-    precondition: Precondition,
-    receive: Receive,
-    progress?: Progress,
-  ): Promise<Head> {
-    const session = this.#session;
-    const head = await this.#change(precondition, async () => {
-      return session.apply(await session.check(gradients, base), receive, progress);
+  /** One step by these gradients; the reply gets the values right after it or, of a repeat, the values now. */
+  async applyGradients(gradients: ReadonlyMap<string, Slices>, request: StepRequest, reply: StepReply): Promise<Head> {
+    const first = async () => {
+      const head = await this.#live.step(gradients, request, reply);
+      const { rows, bytes } = extentOf(gradients.values());
+      this.applied.steps++;
+      this.applied.rows += rows;
+      this.applied.bytes += bytes;
+      this.#onStep();
+      return head;
+    };
+    return this.#live.keys.once(request.key, first, async (entry) => {
+      const receive: Receive = (head, tensors) => {
+        const places = reply.receive(asAnswered(head, entry), tensors);
+        reply.begin?.(this.durability, true);
+        return places;
+      };
+      const head = await this.read('w', touchedRows(gradients), receive);
+      return asAnswered(head, entry);
     });
-    const { rows, bytes } = extentOf(gradients.values());
-    this.applied.steps++;
-    this.applied.rows += rows;
-    this.applied.bytes += bytes;
-    this.#onStep();
-    return head;
+  }
+
+  /** The level that a change is acknowledged at now. */
+  get durability(): Durability {
+    return this.#live.log.level(this.#live.durability);
   }
 
   read(part: Part, selections: readonly Selection[] | undefined, receive: Receive): Promise<Head> {
-    return this.#turn(() => this.#session.read(part, selections, receive));
+    return this.#live.read(() => this.#live.session.read(part, selections, receive));
   }
 
-  assign(part: Part, assignments: ReadonlyMap<string, Slices>, precondition: Precondition): Promise<Head> {
-    return this.#change(precondition, () => this.#session.assign(part, assignments));
+  assign(part: Part, assignments: ReadonlyMap<string, Slices>, request: ChangeRequest): Promise<Outcome<Head>> {
+    const { session } = this.#live;
+    const first = () =>
+      this.#live.change(request, async (commit) => {
+        const checked = session.checkAssignments(part, assignments);
+        await commit({ kind: 'assign', part, assignments }, {});
+        return session.assign(checked);
+      });
+    return this.#once(request, first, async (entry) => asAnswered(session.head, entry));
   }
 
-  patch(patch: SessionPatch, precondition: Precondition): Promise<SessionView> {
-    return this.#change(precondition, () => {
-      this.#session.patch(patch);
-      return this.view;
-    });
+  async patch(patch: SessionPatch, request: ChangeRequest): Promise<Outcome<SessionView>> {
+    const { session, log } = this.#live;
+    const first = () =>
+      this.#live.change(request, async (commit) => {
+        const configuration = session.patched(patch);
+        const { optimizer, iterations, settings } = configuration;
+        await commit(
+          { kind: 'patch', ...configuration },
+          { iterations, learningRate: learningRateAt(optimizer, iterations) },
+        );
+        session.configure(configuration);
+        log.levelChanged(settings.durability);
+        return this.view;
+      });
+    const outcome = await this.#once(request, first, async () => this.view);
+    // What the new level promises leads on from a checkpoint; if it cannot be written now, it is tried again.
+    if (log.lacksCheckpoint(this.#live.durability)) await this.checkpointIfDue(Date.now())?.catch(() => undefined);
+    return outcome;
   }
 
   /**
@@ -118,46 +149,43 @@ export class HeldSession {
    * `session_not_found` if the session was deleted meanwhile.
    */
   async waitForChange(revision: number, milliseconds: number, signal: AbortSignal): Promise<void> {
-    if (!this.#waiting || this.#session.revision !== revision || signal.aborted) return;
+    if (!this.#waiting || this.revision !== revision || signal.aborted) return;
     // No `AbortSignal.any` with one of `timeout`, which Node 20 may collect as garbage before its time.
     const enough = new AbortController();
     const end = () => enough.abort();
     const timer = setTimeout(end, milliseconds);
     signal.addEventListener('abort', end);
-    await once(this.#changes, 'change', { signal: enough.signal }).catch(() => undefined);
+    await once(this.#live.changes, 'change', { signal: enough.signal }).catch(() => undefined);
     clearTimeout(timer);
     signal.removeEventListener('abort', end);
-    this.#assertLive();
+    this.#live.assertLive();
   }
 
   /** Nobody waits for a change any more, neither who does now nor who would. */
   endWaits(): void {
     this.#waiting = false;
-    this.#changes.emit('change');
+    this.#live.changes.emit('change');
   }
 
   /**
-   * The SHA-256, in hexadecimal, of the state's canonical bytes, and where the session then stood. Changes wait meanwhile;
+   * The SHA-256, in hexadecimal, of the state's canonical bytes, and where the session then stood. Steps wait meanwhile;
    * other sessions do not.
    */
   fingerprint(): Promise<{ head: Head; sha256: string }> {
-    return this.#turn(async () => ({ head: this.#session.head, sha256: await fingerprintOf(this.contents) }));
+    return this.#live.read(async () => ({ head: this.#live.session.head, sha256: await fingerprintOf(this.contents) }));
   }
 
   /**
-   * The state in memory of its own: as it stands or, if `iterations` is another than now, as the newest checkpoint with
-   * that counter has it. Throws `iteration_unavailable` where there is none.
+   * The state in memory of its own: as it stands or, if `iterations` is another than now, as it last was with that counter.
+   * Throws `iteration_unavailable` where checkpoints and journal do not reach it.
    */
-  copy(iterations: number | undefined, precondition: Precondition): Promise<SessionContents> {
-    const { folder } = this.#checkpointer;
-    return this.#change(precondition, async () => {
-      if (iterations === undefined || iterations === this.contents.iterations) return copyOf(this.contents);
-      const info = this.checkpoints.find((each) => each.iterations === iterations);
-      if (info !== undefined) return (await folder.load(info.id).catch(rethrow)).contents;
-      const known = [this.contents.iterations, ...this.checkpoints.map((each) => each.iterations)];
-      const rule = `iterations must be the session's or a checkpoint's: ${[...new Set(known)].slice(0, 8).join(', ')}`;
-      throw new Problem('iteration_unavailable', `${rule}. Received: ${iterations}`);
+  async copy(iterations: number | undefined, { precondition }: ChangeRequest): Promise<PastState> {
+    const live = this.#live;
+    const present = await live.turns.alone(async () => {
+      live.requireFit(precondition);
+      return iterations === undefined || iterations === this.contents.iterations ? presentState(live) : undefined;
     });
+    return present ?? pastState(live, this.#checkpointer, iterations as number).catch(rethrow);
   }
 
   /** Newest first. */
@@ -176,32 +204,56 @@ export class HeldSession {
   }
 
   /** Writes a checkpoint of the session as it stands when its turn comes, while steps go on. */
-  checkpoint(precondition?: Precondition): Promise<WrittenCheckpoint> {
-    const take = () => this.#change(precondition, () => takeSnapshot(this.#session));
-    return this.#checkpointer.write(take, () => this.#gone());
+  checkpoint(request: ChangeRequest = {}): Promise<Outcome<WrittenCheckpoint>> {
+    const first = async () => {
+      const written = await this.#checkpointer.write(request.precondition);
+      await this.#note(request, { made: written.info.id });
+      return written;
+    };
+    return this.#once(request, first, async ({ made, revision }) => {
+      return { info: this.findCheckpoint(made as string), revision, seconds: 0 };
+    });
   }
 
-  /** Throws `checkpoint_in_use` for the newest one, which a restart needs. */
-  deleteCheckpoint(id: string, precondition: Precondition): Promise<void> {
+  /** Throws `checkpoint_in_use` for one that a restart needs. */
+  deleteCheckpoint(id: string, request: ChangeRequest): Promise<Outcome<void>> {
     const { folder } = this.#checkpointer;
-    return this.#change(precondition, async () => {
-      const info = folder.find(id);
-      if (info.id === folder.newest?.id) {
-        const rule = 'the newest checkpoint must stay, since a restart needs it';
-        throw new Problem('checkpoint_in_use', `${rule}. Received: ${info.id}`);
-      }
-      await folder.remove(info.id).catch(rethrow);
+    const first = async () => {
+      const info = await this.#live.change({ precondition: request.precondition }, async () => {
+        const found = folder.find(id);
+        if (!this.#checkpointer.isNeeded(found.id)) return found;
+        const rule =
+          'a checkpoint that a restart needs must stay: the newest one, and the one restored until there is a newer one';
+        throw new Problem('checkpoint_in_use', `${rule}. Received: ${found.id}`);
+      });
+      await this.#note(request, { made: info.id });
+      await this.#checkpointer.undisturbed(() => folder.remove(info.id)).catch(rethrow);
+    };
+    return this.#once(request, first, async ({ made }) => {
+      // The key came to the disk first: a crash may have come between.
+      if (this.checkpoints.some((each) => each.id === made)) await folder.remove(made as string).catch(rethrow);
     });
   }
 
   /** Puts the session back to a checkpoint, with its optimizer and settings; the revision goes on. */
-  restore(id: string, precondition: Precondition): Promise<SessionView> {
+  async restore(id: string, request: ChangeRequest): Promise<Outcome<SessionView>> {
     const { folder } = this.#checkpointer;
-    return this.#change(precondition, async () => {
-      const { contents } = await folder.load(folder.find(id).id).catch(rethrow);
-      this.#session.replace(contents);
-      return this.view;
-    });
+    const { session, log } = this.#live;
+    const first = () =>
+      this.#live.change(request, async (commit) => {
+        const info = folder.find(id);
+        const { contents } = await folder.load(info.id).catch(rethrow);
+        const { optimizer, iterations, settings } = contents;
+        const learningRate = learningRateAt(optimizer, iterations);
+        await commit({ kind: 'restore', checkpoint: info.id, sha256: info.sha256 }, { iterations, learningRate });
+        session.replace(contents);
+        this.#checkpointer.restoredFrom(info.id, session.revision);
+        log.levelChanged(settings.durability);
+        return this.view;
+      });
+    const outcome = await this.#once(request, first, async () => this.view);
+    this.#onStep();
+    return outcome;
   }
 
   /** Seconds since the last checkpoint, or since the start. `now` in milliseconds. */
@@ -213,63 +265,60 @@ export class HeldSession {
   checkpointIfDue(now: number): Promise<WrittenCheckpoint> | undefined {
     if (!this.#checkpointer.isDue(now)) return undefined;
     this.#checkpointer.postpone(now);
-    return this.checkpoint();
+    return this.#checkpointer.write();
+  }
+
+  /** Whether the newest checkpoint has it as it is. */
+  get isSaved(): boolean {
+    return this.#checkpointer.upToDate;
+  }
+
+  /** Writes one if there was a change since the last. */
+  async save(): Promise<void> {
+    if (!this.#checkpointer.upToDate) await this.#checkpointer.write();
   }
 
   /** A last checkpoint if there was a change, and a note that nothing came after it. */
   async close(): Promise<void> {
-    if (!this.#checkpointer.upToDate) await this.checkpoint();
-    await this.#turn(async () => {
-      if (this.#checkpointer.upToDate) await this.#revisions.settle(this.#session.revision);
+    await this.save();
+    await this.#live.turns.alone(async () => {
+      if (this.#checkpointer.upToDate) await this.#revisions.settle(this.revision);
     });
+    await this.#checkpointer.idle();
   }
 
   /** Runs `remove` in its turn; what waits behind it finds no session. A checkpoint under way is given up. */
-  async delete(precondition: Precondition, remove: () => Promise<void>): Promise<void> {
-    await this.#change(precondition, async () => {
+  async delete(request: ChangeRequest, remove: () => Promise<void>): Promise<void> {
+    await this.#live.change({ precondition: request.precondition }, async () => {
       await remove();
-      this.#deleted = true;
+      this.#live.markDeleted();
       this.endWaits();
     });
     await this.#checkpointer.idle();
-    this.#session.release();
+    this.#live.session.release();
   }
 
-  /** Runs a task in its turn. Throws `session_not_found` if the session has been deleted by then. */
-  #turn<T>(task: () => T | Promise<T>): Promise<T> {
-    return this.#queue.run(() => {
-      this.#assertLive();
-      return task();
-    });
+  async #once<T>(
+    request: ChangeRequest,
+    first: () => Promise<T>,
+    again: (entry: KeyEntry) => Promise<T>,
+  ): Promise<Outcome<T>> {
+    const asFirst = async () => ({ result: await first(), replayed: false });
+    return this.#live.keys.once(request.key, asFirst, async (entry) => ({
+      result: await again(entry),
+      replayed: true,
+    }));
   }
 
-  /** As `#turn`, for a task that changes the session. Throws `precondition_failed` as well, before the task begins. */
-  #change<T>(precondition: Precondition, task: () => T | Promise<T>): Promise<T> {
-    return this.#turn(async () => {
-      const { revision } = this.#session;
-      if (precondition !== undefined && !precondition(revision)) {
-        const rule = `If-Match must name the session's revision, "${revision}"`;
-        throw new Problem('precondition_failed', `${rule}. Received: another`);
-      }
-      await this.#revisions.reserve(revision);
-      const result = await task();
-      if (this.#session.revision !== revision) this.#changes.emit('change');
-      return result;
-    });
-  }
-
-  #assertLive(): void {
-    const problem = this.#gone();
-    if (problem !== undefined) throw problem;
-  }
-
-  #gone(): Problem | undefined {
-    return this.#deleted ? notFound(this.name) : undefined;
+  /** Remembers the key of a call that has left the session as it was. */
+  async #note({ key }: ChangeRequest, made: { made: string }): Promise<void> {
+    if (key !== undefined) await this.#live.note(key, made);
   }
 }
 
-export function notFound(name: string): Problem {
-  return new Problem('session_not_found', `a session must exist to be used. Received: ${JSON.stringify(name)}`);
+/** What a repeat is told: where the first request had brought the session, and where it stands now. */
+function asAnswered(head: Head, { iterations, learningRate }: KeyEntry): Head {
+  return { ...head, iterations, learningRate };
 }
 
 function rethrow(error: unknown): never {

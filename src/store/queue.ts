@@ -14,6 +14,10 @@ export class Queue {
     this.#waitingMax = waitingMax;
   }
 
+  get waiting(): number {
+    return this.#waiting.length;
+  }
+
   get busy(): boolean {
     return this.#busy;
   }

@@ -27,6 +27,11 @@ export class Revisions {
     return undefined;
   }
 
+  /** As `reserve`, and it is on the disk when this returns. */
+  async reserveNow(current: number): Promise<void> {
+    await this.#write(current + revisionsReserved);
+  }
+
   /** Says that nothing came after `current`, which a checkpoint holds: the next start goes on with it. */
   async settle(current: number): Promise<void> {
     await this.#reserving?.catch(() => undefined);

@@ -1,14 +1,18 @@
 /**
  * `session.json`, whose presence makes a folder of checkpoints a live session. It says which checkpoints belong to it
- * (older ones were kept from a former session of that name) and up to which revision it may have gone: a crash can lose
- * steps, but after it no revision may come again with other contents.
+ * (older ones were kept from a former session of that name), what it is in the journal, and up to which revision it may have
+ * gone: where a crash can lose steps, no revision may come again after it with other contents.
  */
+import { randomBytes } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { removeDurably, writeFileDurably } from './files.ts';
 
 export interface SessionRecord {
-  readonly format: 1;
+  /** Records of format 1 have no `journal`. */
+  readonly format: 2;
+  /** What the session is in the journal: 8 bytes, hexadecimal. */
+  readonly journal: string;
   /** The number of the session's first checkpoint. */
   readonly first_checkpoint: number;
   /** No revision beyond this one has been given out. */
@@ -31,13 +35,24 @@ export async function readRecord(folder: string): Promise<SessionRecord | undefi
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
     throw error;
   }
-  const record = JSON.parse(text) as SessionRecord | null;
-  if (record?.format !== 1) throw new Error(`${recordFile} must have format 1. Received: ${record?.format}`);
+  const given = JSON.parse(text) as (Omit<SessionRecord, 'format'> & { format: number }) | null;
+  const record = given?.format === 1 ? { ...given, format: 2, journal: newJournalId() } : given;
+  if (record?.format !== 2) throw new Error(`${recordFile} must have format 1 or 2. Received: ${record?.format}`);
   for (const member of ['first_checkpoint', 'revision_limit'] as const) {
     if (!Number.isSafeInteger(record[member]))
       throw new Error(`${recordFile} must have an integer ${member}. Received: ${record[member]}`);
   }
-  return record;
+  if (!/^[0-9a-f]{16}$/.test(record.journal))
+    throw new Error(`${recordFile} must have 16 hexadecimal digits as journal. Received: ${record.journal}`);
+  const known: SessionRecord = { ...record, format: 2 };
+  // What goes into the journal from now on must be found again.
+  if (given?.format === 1) await writeRecord(folder, known);
+  return known;
+}
+
+/** Distinct, so that a later session of the same name has nothing of the former one's. */
+export function newJournalId(): string {
+  return randomBytes(8).toString('hex');
 }
 
 export async function writeRecord(folder: string, record: SessionRecord): Promise<void> {

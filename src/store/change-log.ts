@@ -1,0 +1,96 @@
+/**
+ * How a session's changes get into its journal, by its level of durability. Under `checkpoint` they do not. When it is left,
+ * records begin with the next checkpoint's snapshot and count from when that is on the disk, since they lead on from it.
+ */
+import type { Durability } from '../session/settings.ts';
+import { type Change, encodeChange } from './changes.ts';
+import { encodeEntry, type KeyEntry } from './idempotency.ts';
+import type { Appended, Place, SessionJournal } from './session-journal.ts';
+
+const done = Promise.resolve();
+
+export class ChangeLog {
+  readonly journal: SessionJournal;
+  /** `starting`: the checkpoint that the records lead on from is being written. */
+  #state: 'off' | 'starting' | 'on';
+  /** The last key that has no record. */
+  #keyWritten: Promise<void> = done;
+
+  /** `on`: whether the journal leads on from what the disk has. */
+  constructor(journal: SessionJournal, on: boolean) {
+    this.journal = journal;
+    this.#state = on ? 'on' : 'off';
+  }
+
+  /** What holds now of a session whose settings ask for `wanted`. */
+  level(wanted: Durability): Durability {
+    return this.#state === 'on' ? wanted : 'checkpoint';
+  }
+
+  /** Whether changes are put in the journal. */
+  get isOn(): boolean {
+    return this.#state !== 'off';
+  }
+
+  /** To be told that the journal leads on from a checkpoint of the session as it is. */
+  beganAnew(wanted: Durability): void {
+    this.#state = wanted === 'checkpoint' ? 'off' : 'on';
+  }
+
+  /** Whether a checkpoint is needed for that which the settings ask for. */
+  lacksCheckpoint(wanted: Durability): boolean {
+    return this.#state === 'off' && wanted !== 'checkpoint';
+  }
+
+  /** Puts a change that has been checked, and can be applied when it is acknowledged. */
+  async append(
+    change: Change,
+    place: Place,
+    wanted: Durability,
+    entry: KeyEntry | undefined,
+  ): Promise<Appended & { level: Durability }> {
+    const level = this.level(wanted);
+    const key = entry && encodeEntry(entry);
+    if (this.#state === 'off') {
+      if (key !== undefined) this.#keyWritten = this.journal.appendKey(key);
+      return { ...nothing, level };
+    }
+    const encoded = encodeChange(change);
+    const sum = await this.journal.checksum(encoded.data);
+    const appended = this.journal.append(
+      change.kind,
+      encoded,
+      sum,
+      place,
+      wanted === 'everysec' ? wanted : 'always',
+      key === undefined ? [] : [key],
+    );
+    if (level !== 'checkpoint') return { ...appended, level };
+    appended.committed.catch(() => undefined);
+    return { ...nothing, committed: appended.committed, level };
+  }
+
+  /** Resolves when the keys of changes without a record are written, or the disk takes none. */
+  async keysWritten(): Promise<void> {
+    await this.#keyWritten.catch(() => undefined);
+  }
+
+  /** To be told of every change of the level that is asked for, when it holds. */
+  levelChanged(wanted: Durability): void {
+    if (wanted === 'checkpoint') this.#state = 'off';
+  }
+
+  /** To be told when a snapshot for a checkpoint is taken, at `revision`. */
+  snapshotTaken(wanted: Durability, revision: number): void {
+    if (!this.lacksCheckpoint(wanted)) return;
+    this.#state = 'starting';
+    this.journal.goOnFrom(revision);
+  }
+
+  /** To be told what has become of that checkpoint. */
+  checkpointOver(written: boolean): void {
+    if (this.#state === 'starting') this.#state = written ? 'on' : 'off';
+  }
+}
+
+const nothing = { acknowledged: done, committed: done };

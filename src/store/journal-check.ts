@@ -1,0 +1,82 @@
+/**
+ * Whether lmdb can read the journal. A damaged page can end the process that reads it, so this is a process of its own, which
+ * reads what a recovery will: it is told which sessions, each behind which revision, and says line by line what it has read.
+ */
+import { spawn } from 'node:child_process';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import { JournalDamage, JournalFile } from './journal-file.ts';
+
+/** A session by its id, in hexadecimal, and the revision behind which its records are read. */
+export type Wanted = readonly [session: string, after: number];
+
+/** Resolves to what cannot be read, by session: why. Throws an error where nothing can be. */
+export async function checkJournal(path: string, wanted: readonly Wanted[]): Promise<Map<string, string>> {
+  const unreadable = new Map<string, string>();
+  for (let left = wanted; left.length > 0; ) {
+    const { read, reason } = await readElsewhere(path, left);
+    for (const [session, problem] of read) if (problem !== null) unreadable.set(session, problem);
+    if (read.length === 0 && reason !== undefined && !reason.begun) throw new Error(reason.text);
+    left = left.slice(read.length);
+    const [culprit] = left;
+    if (culprit === undefined) break;
+    unreadable.set(culprit[0], `lmdb must be able to read its records. ${reason?.text ?? 'It did not'}`);
+    left = left.slice(1);
+  }
+  return unreadable;
+}
+
+interface Elsewhere {
+  readonly read: [session: string, problem: string | null][];
+  readonly reason: { readonly text: string; readonly begun: boolean } | undefined;
+}
+
+function readElsewhere(path: string, wanted: readonly Wanted[]): Promise<Elsewhere> {
+  const file = fileURLToPath(import.meta.url);
+  const child = spawn(process.execPath, [...process.execArgv, file, path], { stdio: ['pipe', 'pipe', 'ignore'] });
+  child.stdin.on('error', () => undefined).end(JSON.stringify(wanted));
+  const read: Elsewhere['read'] = [];
+  let begun = false;
+  let failed: string | undefined;
+  createInterface({ input: child.stdout }).on('line', (line) => {
+    const said = JSON.parse(line) as { begun: true } | { failed: string } | { read: Elsewhere['read'][number] };
+    if ('begun' in said) begun = true;
+    else if ('failed' in said) failed = said.failed;
+    else read.push(said.read);
+  });
+  return new Promise((resolve, reject) => {
+    child.once('error', reject).once('close', (code, signal) => {
+      const text = failed ?? `It ended with ${signal ?? code}`;
+      resolve({ read, reason: read.length < wanted.length ? { text, begun } : undefined });
+    });
+  });
+}
+
+async function main(path: string): Promise<void> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of process.stdin) chunks.push(chunk as Buffer);
+  const wanted = JSON.parse(Buffer.concat(chunks).toString()) as Wanted[];
+  const say = (what: object) => process.stdout.write(`${JSON.stringify(what)}\n`);
+  try {
+    const file = new JournalFile(path, true);
+    file.sessions();
+    say({ begun: true });
+    for (const [session, after] of wanted) say({ read: [session, tryReading(file, session, after)] });
+  } catch (error) {
+    say({ failed: (error as Error).message });
+  }
+}
+
+/** What lmdb says against it; damage within records is noticed by whoever applies them. */
+function tryReading(file: JournalFile, session: string, after: number): string | null {
+  try {
+    const id = Buffer.from(session, 'hex');
+    for (const _record of file.records(id, after));
+    for (const _key of file.keys(id));
+    return null;
+  } catch (error) {
+    return error instanceof JournalDamage ? null : (error as Error).message;
+  }
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) await main(process.argv[2] as string);

@@ -1,0 +1,301 @@
+/**
+ * One file of the journal: records and idempotency keys of all sessions in one lmdb database. A transaction is on the disk,
+ * fsynced, when its `commit` is over. Keys of the database, big-endian, so that they sort:
+ *
+ *     1  session (8 bytes)  revision (float64)  piece (4 bytes)    a record, large ones in pieces
+ *     2  session (8 bytes)  number (float64)    0 (4 bytes)        an idempotency key
+ *     0                                                            the format, in ASCII
+ */
+import * as lmdb from 'lmdb';
+import { bodyPool, copyBytes } from '../tensor/buffer-pool.ts';
+import { checkData, decodeHead, type ReadHead } from './record.ts';
+
+export const journalFormat = 'adamax-journal/1';
+
+/** Of a session, 8 bytes, drawn when it is created. */
+export type SessionId = Buffer;
+
+export interface StoredRecord {
+  readonly head: ReadHead;
+  /** Good until the next record is asked for. */
+  readonly data: Uint8Array;
+}
+
+/** Where the file says something that cannot be. `revision`: of the record, if it is one. */
+export class JournalDamage extends Error {
+  override readonly name = 'JournalDamage';
+  readonly revision: number | undefined;
+
+  constructor(reason: string, revision?: number) {
+    super(reason);
+    this.revision = revision;
+  }
+}
+
+/** Fills pages of 4 KiB, but for the header of the first. */
+const pieceBytes = 256 * 4096 - 16;
+/** Data up to here stand in one piece with their head: to copy them is cheaper than another entry. */
+const wholeBytesMax = 64 * 1024;
+/** Address space only; the file grows as it is needed. */
+const mapBytes = 2 ** 40;
+/** Bytes read in one turn. */
+const readAtOnce = 8 * 1024 * 1024;
+
+const recordPrefix = 1;
+const keyPrefix = 2;
+const formatKey = Buffer.from([0]);
+
+export class JournalFile {
+  readonly path: string;
+  readonly #db: lmdb.RootDatabase<Buffer, Buffer>;
+
+  /** Makes the file if it is not there. Throws for one of another format, or one that is none. */
+  constructor(path: string, readOnly = false) {
+    this.path = path;
+    this.#db = lmdb.open({
+      path,
+      readOnly,
+      encoding: 'binary',
+      keyEncoding: 'binary',
+      compression: false,
+      overlappingSync: false,
+      eventTurnBatching: false,
+      noSubdir: true,
+      mapSize: mapBytes,
+      maxDbs: 1,
+    });
+    const format = this.#db.getBinary(formatKey)?.toString('ascii');
+    if (format === journalFormat) return;
+    if (format === undefined && !readOnly && this.#isEmpty()) this.#db.putSync(formatKey, Buffer.from(journalFormat));
+    else
+      throw new JournalDamage(
+        `a journal must have the format "${journalFormat}". Received: ${JSON.stringify(format ?? 'none')}`,
+      );
+  }
+
+  /**
+   * One transaction of what `task` puts and removes; resolves when it is on the disk. One at a time, since lmdb would commit
+   * a later one although an earlier one has failed. When one has failed, nothing must be put any more but the file closed.
+   */
+  async commit(task: () => void): Promise<void> {
+    try {
+      await this.#db.batch(task);
+    } catch (error) {
+      const { commitError } = error as { commitError?: Promise<never> };
+      throw await (commitError?.catch((reason: unknown) => reason) ?? error);
+    }
+  }
+
+  /** In `commit`: the format once more, so that there is something to write. */
+  putFormat(): void {
+    void this.#db.put(formatKey, Buffer.from(journalFormat));
+  }
+
+  /** In `commit`: a record. The data may be large: their memory is read until the transaction is over. */
+  putRecord(session: SessionId, revision: number, head: Buffer, data: readonly Uint8Array[], dataBytes: number): void {
+    if (dataBytes <= wholeBytesMax) {
+      void this.#db.put(
+        entryKey(recordPrefix, session, revision, 0),
+        dataBytes === 0 ? head : Buffer.concat([head, ...data]),
+      );
+      return;
+    }
+    void this.#db.put(entryKey(recordPrefix, session, revision, 0), head);
+    let piece = 1;
+    for (const run of runsOf(data)) {
+      giveAddress(run);
+      for (let at = 0; at < run.length; at += pieceBytes) {
+        void this.#db.put(
+          entryKey(recordPrefix, session, revision, piece++),
+          run.subarray(at, at + pieceBytes) as Buffer,
+        );
+      }
+    }
+  }
+
+  /** In `commit`: an idempotency key. */
+  putKey(session: SessionId, number: number, value: Buffer): void {
+    void this.#db.put(entryKey(keyPrefix, session, number, 0), value);
+  }
+
+  /** In `commit`: removes entries that were listed. */
+  remove(entries: Iterable<Buffer>): void {
+    for (const entry of entries) void this.#db.remove(entry);
+  }
+
+  /** The idempotency keys of a session, by number. */
+  *keys(session: SessionId): Generator<{ number: number; value: Buffer }> {
+    for (const { key, value } of this.#db.getRange(range(keyPrefix, session, 0)))
+      yield { number: key.readDoubleBE(9), value };
+  }
+
+  /** The number of the session's last idempotency key; 0 if it has none. */
+  lastKey(session: SessionId): number {
+    const { start, end } = range(keyPrefix, session, 0);
+    const [last] = this.#db.getKeys({ start: end, end: start, reverse: true, limit: 1 });
+    return last?.readDoubleBE(9) ?? 0;
+  }
+
+  /** The records behind revision `after`, in order. Throws `JournalDamage` where one cannot be read. */
+  *records(session: SessionId, after: number): Generator<StoredRecord> {
+    for (let from = after; ; ) {
+      const batch = this.#readBatch(session, from);
+      const last = batch.at(-1);
+      if (last === undefined) return;
+      for (const { revision, pieces } of batch) yield* assembled(revision, pieces);
+      from = last.revision;
+    }
+  }
+
+  /** The head of the session's record at `revision`, if there is one. */
+  headAt(session: SessionId, revision: number): ReadHead | undefined {
+    const bytes = this.#db.getBinary(entryKey(recordPrefix, session, revision, 0));
+    return bytes && readHead(revision, bytes);
+  }
+
+  /** The heads alone of the records behind revision `after`, in order. */
+  *heads(session: SessionId, after: number): Generator<ReadHead> {
+    for (const key of this.#db.getKeys(range(recordPrefix, session, after))) {
+      if (key.readUInt32BE(17) !== 0) continue;
+      const revision = key.readDoubleBE(9);
+      yield readHead(revision, this.#db.getBinary(key) as Buffer);
+    }
+  }
+
+  /** Of the session's last record; 0 if it has none. */
+  lastRevision(session: SessionId): number {
+    const { start, end } = range(recordPrefix, session, 0);
+    const [last] = this.#db.getKeys({ start: end, end: start, reverse: true, limit: 1 });
+    return last?.readDoubleBE(9) ?? 0;
+  }
+
+  /** Up to `limit` entries of the session's records from revision `first` to `last`, both included, in order. */
+  recordEntries(session: SessionId, first: number, last: number, limit: number): Buffer[] {
+    const start = entryKey(recordPrefix, session, first, 0);
+    return [...this.#db.getKeys({ start, end: entryKey(recordPrefix, session, last, 0xffff_ffff), limit })];
+  }
+
+  /** Up to `limit` entries of the session's keys from number `first` to `last`, both included, in order. */
+  keyEntries(session: SessionId, first: number, last: number, limit: number): Buffer[] {
+    const start = entryKey(keyPrefix, session, first, 0);
+    return [...this.#db.getKeys({ start, end: entryKey(keyPrefix, session, last, 1), limit })];
+  }
+
+  /** The sessions that there are entries of. */
+  sessions(): SessionId[] {
+    const found = new Map<string, SessionId>();
+    for (const prefix of [recordPrefix, keyPrefix]) {
+      let start: Buffer = Buffer.from([prefix]);
+      for (;;) {
+        const [key] = this.#db.getKeys({ start, end: Buffer.from([prefix + 1]), limit: 1 });
+        if (key === undefined) break;
+        const session = Buffer.from(key.subarray(1, 9));
+        found.set(session.toString('hex'), session);
+        start = entryKey(prefix, session, Number.POSITIVE_INFINITY, 0xffff_ffff);
+      }
+    }
+    return [...found.values()];
+  }
+
+  async close(): Promise<void> {
+    await this.#db.close();
+  }
+
+  #isEmpty(): boolean {
+    return this.#db.getKeysCount({ limit: 1 }) === 0;
+  }
+
+  #readBatch(session: SessionId, after: number): { revision: number; pieces: Buffer[] }[] {
+    const batch: { revision: number; pieces: Buffer[] }[] = [];
+    let bytes = 0;
+    for (const { key, value } of this.#db.getRange(range(recordPrefix, session, after))) {
+      const revision = key.readDoubleBE(9);
+      const last = batch.at(-1);
+      if (last?.revision === revision) last.pieces.push(value);
+      else if (bytes >= readAtOnce) break;
+      else batch.push({ revision, pieces: [value] });
+      bytes += value.length;
+    }
+    return batch;
+  }
+}
+
+/** One record out of its pieces, checked. */
+function* assembled(revision: number, pieces: readonly Buffer[]): Generator<StoredRecord> {
+  const [first, ...rest] = pieces as [Buffer, ...Buffer[]];
+  const head = readHead(revision, first);
+  if (rest.length === 0) {
+    const data = first.subarray(head.bytes);
+    check(revision, () => checkData(head, data));
+    yield { head, data };
+    return;
+  }
+  const bytes = rest.reduce((sum, { length }) => sum + length, 0);
+  const data = bodyPool.take(bytes);
+  try {
+    let at = 0;
+    for (const piece of rest) {
+      copyBytes(piece, data, at);
+      at += piece.length;
+    }
+    check(revision, () => checkData(head, data));
+    yield { head, data };
+  } finally {
+    bodyPool.give(data);
+  }
+}
+
+function readHead(revision: number, bytes: Buffer): ReadHead {
+  return check(revision, () => {
+    const head = decodeHead(bytes);
+    if (head.revision !== revision)
+      throw new Error(`a record must stand under its revision, ${head.revision}. It stands under ${revision}`);
+    return head;
+  });
+}
+
+function check<T>(revision: number, task: () => T): T {
+  try {
+    return task();
+  } catch (error) {
+    throw new JournalDamage((error as Error).message, revision);
+  }
+}
+
+function entryKey(prefix: number, session: SessionId, number: number, piece: number): Buffer {
+  const key = Buffer.allocUnsafe(21);
+  key[0] = prefix;
+  session.copy(key, 1);
+  key.writeDoubleBE(number, 9);
+  key.writeUInt32BE(piece, 17);
+  return key;
+}
+
+/** Of all entries behind number `after`. */
+function range(prefix: number, session: SessionId, after: number): { start: Buffer; end: Buffer } {
+  return {
+    start: entryKey(prefix, session, after, after === 0 ? 0 : 0xffff_ffff),
+    end: entryKey(prefix, session, Number.POSITIVE_INFINITY, 0),
+  };
+}
+
+/** Views that lie one behind the other in the same memory become one. */
+function runsOf(data: readonly Uint8Array[]): Buffer[] {
+  const runs: Buffer[] = [];
+  for (const view of data) {
+    const last = runs.at(-1);
+    if (last !== undefined && last.buffer === view.buffer && last.byteOffset + last.length === view.byteOffset) {
+      runs[runs.length - 1] = Buffer.from(last.buffer, last.byteOffset, last.length + view.length);
+    } else if (view.length > 0) runs.push(Buffer.from(view.buffer, view.byteOffset, view.length));
+  }
+  return runs;
+}
+
+/** lmdb finds out for itself where a value lies, but not in shared memory, where it has to be told. */
+function giveAddress({ buffer }: Buffer): void {
+  const memory = buffer as ArrayBufferLike & { address?: number };
+  if (memory instanceof SharedArrayBuffer) memory.address ??= nativeAddon.getBufferAddress(Buffer.from(memory));
+}
+
+/** Exported by lmdb's module, but not by its types. */
+const { nativeAddon } = lmdb as unknown as { nativeAddon: { getBufferAddress(buffer: Buffer): number } };

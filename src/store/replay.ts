@@ -1,0 +1,90 @@
+/** The other half of a session's state: what its journal holds is applied to what a checkpoint has, the way it was at first. */
+import { setImmediate } from 'node:timers/promises';
+import type { Session } from '../session/session.ts';
+import type { Change } from './changes.ts';
+import type { CheckpointFolder } from './checkpoint-folder.ts';
+import { JournalDamage } from './journal-file.ts';
+import type { ReadHead } from './record.ts';
+import type { SessionJournal } from './session-journal.ts';
+
+export interface Replayed {
+  /** Records applied. */
+  readonly changes: number;
+  readonly last: ReadHead | undefined;
+  /** The last restore among them. */
+  readonly restored: { readonly id: string; readonly revision: number } | undefined;
+  /** Why those behind were not applied. */
+  readonly damage: JournalDamage | undefined;
+}
+
+/** Milliseconds' work before others have their turn with the thread. */
+const turnMs = 10;
+
+/** Applies what the journal holds behind the session's revision, up to revision `until`. `progress` is told of each record. */
+export async function replay(
+  session: Session,
+  journal: Pick<SessionJournal, 'read'>,
+  folder: Pick<CheckpointFolder, 'find' | 'load'>,
+  until = Number.POSITIVE_INFINITY,
+  progress: () => void = () => undefined,
+): Promise<Replayed> {
+  let changes = 0;
+  let last: ReadHead | undefined;
+  let restored: Replayed['restored'];
+  let turn = performance.now();
+  try {
+    if (session.revision < until) {
+      for (const { head, change } of journal.read(session.revision)) {
+        await apply(session, head, change, folder);
+        if (change.kind === 'restore') restored = { id: change.checkpoint, revision: head.revision };
+        last = head;
+        changes++;
+        progress();
+        if (head.revision >= until) break;
+        if (performance.now() - turn > turnMs) {
+          await setImmediate();
+          turn = performance.now();
+        }
+      }
+    }
+  } catch (error) {
+    return { changes, last, restored, damage: asDamage(error, session) };
+  }
+  return { changes, last, restored, damage: undefined };
+}
+
+async function apply(
+  session: Session,
+  head: ReadHead,
+  change: Change,
+  folder: Pick<CheckpointFolder, 'find' | 'load'>,
+): Promise<void> {
+  switch (change.kind) {
+    case 'gradients':
+      await session.apply(session.prepare(await session.check(change.gradients), () => []));
+      break;
+    case 'assign':
+      session.assign(session.checkAssignments(change.part, change.assignments));
+      break;
+    case 'patch':
+      session.configure(change);
+      break;
+    case 'restore':
+      if (folder.find(change.checkpoint).sha256 !== change.sha256)
+        throw new Error(`${change.checkpoint} is another one now`);
+      session.replace((await folder.load(change.checkpoint)).contents);
+      break;
+    case 'create':
+    case 'resume':
+      break;
+  }
+  session.resumeAt(head.revision);
+}
+
+/** A record that reads, but cannot be applied, is as good as damaged. */
+function asDamage(error: unknown, { revision }: Session): JournalDamage {
+  if (error instanceof JournalDamage) return error;
+  return new JournalDamage(
+    `the record behind revision ${revision} must be applicable. It is not: ${(error as Error).message}`,
+  );
+}

@@ -1,0 +1,202 @@
+/**
+ * One session's part of the journal: its records, each chained to the one before, and its idempotency keys. Behind these
+ * three calls, `append`, `read` and `trim`, another log can take lmdb's place.
+ */
+
+import { setImmediate } from 'node:timers/promises';
+import { crc32 } from 'node:zlib';
+import { type Change, decodeChange, type EncodedChange } from './changes.ts';
+import type { Journal } from './journal.ts';
+import { JournalDamage, type JournalFile, type SessionId } from './journal-file.ts';
+import { encodeHead, type Kind, type ReadHead } from './record.ts';
+
+/** Where a change takes a session. */
+export interface Place {
+  /** The revision that it starts from. */
+  readonly previous: number;
+  readonly revision: number;
+  readonly iterations: number;
+}
+
+export interface Appended {
+  /** Resolves when the change may be acknowledged. */
+  readonly acknowledged: Promise<void>;
+  /** Settled when the tensors' memory is not read any more. */
+  readonly committed: Promise<void>;
+}
+
+/** `everysec`: how far what is fsynced may lie behind. */
+const behindMsMax = 800;
+/** The oldest keys are removed when so many more have come. */
+const keysForgottenAtOnce = 1_000;
+/** Bytes of checksums taken in one turn of the event loop. */
+const summedAtOnce = 4 * 1024 * 1024;
+
+export class SessionJournal {
+  readonly id: SessionId;
+  readonly #journal: Journal;
+  /** The checksum of the last record. */
+  #chain = 0;
+  /** The revision that the journal has come to. */
+  #revision: number;
+  /** The number of the last idempotency key. */
+  #keys = 0;
+  /** When the oldest record of `everysec` that is not fsynced was appended, and its transaction. */
+  #behind: { since: number; committed: Promise<void> } | undefined;
+
+  /** `revision`: that of the session's state without any record. */
+  constructor(journal: Journal, id: SessionId, revision: number) {
+    this.#journal = journal;
+    this.id = id;
+    this.#revision = revision;
+  }
+
+  /** The revision up to which all changes are on the disk or on their way there. */
+  get revision(): number {
+    return this.#revision;
+  }
+
+  /** Throws where the disk does not take changes now. */
+  requireWritable(): void {
+    this.#journal.requireWritable();
+  }
+
+  /** The checksum of the change's data, which `append` asks for. Others have their turn with the thread meanwhile. */
+  async checksum(data: readonly Uint8Array[]): Promise<number> {
+    let sum = 0;
+    let left = summedAtOnce;
+    for (const view of data) {
+      for (let at = 0; at < view.length; ) {
+        const piece = view.subarray(at, at + left);
+        sum = crc32(piece, sum);
+        at += piece.length;
+        left -= piece.length;
+        if (left === 0) {
+          await setImmediate();
+          left = summedAtOnce;
+        }
+      }
+    }
+    return sum;
+  }
+
+  /** Puts one change, with the idempotency key that it came with, behind all that there are. */
+  append(
+    kind: Kind,
+    { description, data }: EncodedChange,
+    sum: number,
+    place: Place,
+    level: 'always' | 'everysec',
+    keys: readonly Buffer[],
+  ): Appended {
+    const dataBytes = data.reduce((bytes, { length }) => bytes + length, 0);
+    const head = encodeHead({ kind, chain: this.#chain, ...place, description, dataBytes, dataChecksum: sum });
+    this.#chain = head.checksum;
+    this.#revision = place.revision;
+    const committed = this.#journal.submit((file) => {
+      file.putRecord(this.id, place.revision, head.bytes, data, dataBytes);
+      this.#putKeys(file, keys);
+    });
+    if (level === 'always') return { acknowledged: committed, committed };
+    const written = this.#journal.tail
+      .append({ session: this.id, key: keys[0], head: head.bytes, data }, committed)
+      .catch(() => committed);
+    return { acknowledged: this.#withinASecond(written, committed), committed };
+  }
+
+  /** Puts the key of a change that has no record. */
+  appendKey(key: Buffer): Promise<void> {
+    const written = this.#journal.submit((file) => this.#putKeys(file, [key]));
+    written.catch(() => undefined);
+    return written;
+  }
+
+  /** The changes behind revision `after`, in order, as far as they lead on from it. Throws `JournalDamage` where one is damaged. */
+  *read(after: number): Generator<{ head: ReadHead; change: Change }> {
+    let chain: number | undefined;
+    let previous = after;
+    for (const { head, data } of this.#journal.file.records(this.id, after)) {
+      if (head.previous !== previous || (chain !== undefined && head.chain !== chain)) {
+        throw new JournalDamage(
+          `a record must lead on from the one before, at revision ${previous}. It leads on from ${head.previous}`,
+          head.revision,
+        );
+      }
+      yield { head, change: decodeChange(head.kind, head.description, data) };
+      chain = head.checksum;
+      previous = head.revision;
+    }
+  }
+
+  /** The idempotency keys that are remembered, oldest first, and their numbers. */
+  readKeys(): { number: number; value: Buffer }[] {
+    const keys = [...this.#journal.file.keys(this.id)];
+    this.#keys = keys.at(-1)?.number ?? 0;
+    return keys;
+  }
+
+  /** Removes one idempotency key. */
+  async forgetKey(number: number): Promise<void> {
+    const entries = this.#journal.file.keyEntries(this.id, number, number, 1);
+    await this.#journal.submit((file) => file.remove(entries));
+  }
+
+  /** For a new file of the journal: puts the session's keys there, and goes on from `revision` without any record. */
+  moveTo(file: JournalFile, revision: number, keys: readonly Buffer[]): void {
+    this.#keys = 0;
+    this.#putKeys(file, keys);
+    this.#chain = 0;
+    this.#revision = revision;
+    this.#behind = undefined;
+  }
+
+  /** The heads of the records behind revision `after`, in order. */
+  heads(after: number): Generator<ReadHead> {
+    return this.#journal.file.heads(this.id, after);
+  }
+
+  /** Removes the records up to revision `to`, included. */
+  trim(to: number): Promise<void> {
+    return this.#journal.removeRecords(this.id, 0, to);
+  }
+
+  /** Removes the records behind revision `after`, which lead nowhere, and goes on from there. */
+  async cut(after: number): Promise<void> {
+    await this.#journal.removeRecords(this.id, after + 1, Number.POSITIVE_INFINITY);
+    this.goOnFrom(after);
+  }
+
+  /** The next record leads on from `revision`, the last one that the journal has if it has any. */
+  goOnFrom(revision: number): void {
+    this.#chain = this.#journal.file.headAt(this.id, revision)?.checksum ?? 0;
+    this.#revision = revision;
+    this.#behind = undefined;
+  }
+
+  /** As `goOnFrom`, where the last record was read just now. */
+  goOnBehind(head: ReadHead): void {
+    this.#chain = head.checksum;
+    this.#revision = head.revision;
+  }
+
+  #putKeys(file: JournalFile, keys: readonly Buffer[]): void {
+    for (const key of keys) {
+      file.putKey(this.id, ++this.#keys, key);
+      if (this.#keys % keysForgottenAtOnce !== 0) continue;
+      this.#journal.removeKeys(this.id, this.#keys - this.#journal.keysMax).catch(() => undefined);
+    }
+  }
+
+  /** Resolves when `written` does and, if it would be more than a second late, what is behind is fsynced. */
+  async #withinASecond(written: Promise<void>, committed: Promise<void>): Promise<void> {
+    const now = performance.now();
+    this.#behind ??= { since: now, committed };
+    const { since, committed: oldest } = this.#behind;
+    const forget = (): void => {
+      if (this.#behind?.committed === oldest) this.#behind = undefined;
+    };
+    if (oldest === committed) committed.then(forget, forget);
+    await written;
+    if (now - since > behindMsMax) await oldest;
+  }
+}

@@ -1,0 +1,115 @@
+/**
+ * The journal as the store has it: opened at the start with what a crash may have left, and set right after a failure of the disk,
+ * so that memory and disk say the same again before anything more is taken.
+ */
+import { mkdir, rename } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Catalogue } from './catalogue.ts';
+import type { Damage } from './checkpoint-folder.ts';
+import type { HeldSession } from './held-session.ts';
+import { encodeEntry, type KeyEntry } from './idempotency.ts';
+import { Journal, journalNumbers } from './journal.ts';
+import { checkJournal } from './journal-check.ts';
+import { JournalDamage, type JournalFile } from './journal-file.ts';
+import type { FoundSession } from './recovery.ts';
+
+export interface OpenedJournal {
+  readonly journal: Journal;
+  /** Why some sessions' part cannot be read, by their id in it. */
+  readonly unreadable: ReadonlyMap<string, string>;
+}
+
+/**
+ * Opens the journal in `folder`, for these sessions. One that cannot be read goes to the folder `aside`, and all its sessions fall
+ * back to their checkpoints.
+ */
+export async function openJournal(
+  folder: string,
+  aside: string,
+  keysMax: number,
+  found: readonly FoundSession[],
+  onDamage: (damage: Damage) => void,
+): Promise<OpenedJournal> {
+  const wanted = found.filter(({ wasOpen }) => wasOpen);
+  try {
+    const unreadable = await check(folder, wanted);
+    const journal = await Journal.open(folder, keysMax);
+    await journal.takeTail();
+    return { journal, unreadable };
+  } catch (error) {
+    if (error instanceof Error && 'syscall' in error) throw error;
+    const reason = (error as Error).message;
+    const file = await setAside(folder, aside);
+    for (const each of wanted)
+      onDamage({ session: each.folder.name, file, reason: `the journal cannot be read: ${reason}` });
+    const lost = wanted.map(({ record }) => [record.journal, reason] as const);
+    return { journal: await Journal.open(folder, keysMax), unreadable: new Map(lost) };
+  }
+}
+
+/** Reads what is needed in a process of its own; nothing is if all were shut down. */
+async function check(folder: string, wanted: readonly FoundSession[]): Promise<ReadonlyMap<string, string>> {
+  await mkdir(folder, { recursive: true });
+  const newest = (await journalNumbers(folder)).at(-1);
+  if (newest === undefined || wanted.length === 0) return new Map();
+  const list = wanted.map(({ record, checkpoints }) => {
+    const [checkpoint] = checkpoints.since(record.first_checkpoint);
+    return [record.journal, checkpoint?.revision ?? 0] as const;
+  });
+  try {
+    return await checkJournal(join(folder, `${String(newest).padStart(6, '0')}.mdb`), list);
+  } catch (error) {
+    throw new JournalDamage((error as Error).message);
+  }
+}
+
+async function setAside(folder: string, aside: string): Promise<string> {
+  await mkdir(aside, { recursive: true });
+  const target = join(aside, `journal.${Date.now()}`);
+  await rename(folder, target);
+  return target;
+}
+
+/**
+ * Sets memory and disk at one again. After a full disk the same file is gone on with, if it has all that memory has; else each
+ * session's state goes into a checkpoint, and a new file begins. Throws where the disk still fails.
+ */
+export async function setRight(
+  journal: Journal,
+  catalogue: Catalogue,
+  sessions: readonly HeldSession[],
+  gone: readonly KeyEntry[],
+  aside?: string,
+): Promise<void> {
+  if (aside === undefined && journal.problem?.code === 'insufficient_storage') {
+    try {
+      await journal.reopen((file) => sessions.flatMap((held) => superfluous(file, held)));
+      for (const { live } of sessions) live.log.journal.goOnFrom(live.session.revision);
+      return;
+    } catch (error) {
+      if (!(error instanceof JournalDamage)) throw error;
+    }
+  }
+  for (const held of sessions) await held.save();
+  await journal.beginAnew((file) => {
+    catalogue.put(file, gone);
+    for (const { live } of sessions) {
+      live.log.journal.moveTo(
+        file,
+        live.session.revision,
+        live.keys.entries.filter(({ sentTo }) => sentTo === undefined).map(encodeEntry),
+      );
+    }
+  }, aside);
+  for (const { live } of sessions) live.log.beganAnew(live.durability);
+}
+
+/** Entries of records that memory does not have. Throws where it has one that the file has not. */
+function superfluous(file: JournalFile, { live, isSaved }: HeldSession): Buffer[] {
+  const { id } = live.log.journal;
+  const { revision } = live.session;
+  if (!isSaved && live.log.isOn && file.headAt(id, revision) === undefined) {
+    throw new JournalDamage(`the journal must have come to revision ${revision} of a session. It has not`);
+  }
+  return file.recordEntries(id, revision + 1, Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY);
+}
