@@ -48,7 +48,7 @@ export async function checkpointRoutes(instance: FastifyInstance): Promise<void>
     async (request, reply) => {
       refuseBody(request);
       const { session } = request.params;
-      const { result, replayed } = await app.store.session(session).checkpoint(changeRequest(request));
+      const { result, replayed } = await app.store.session(session).checkpoints.write(changeRequest(request));
       const { info, revision, seconds } = result;
       if (!replayed) app.metrics.checkpoint(seconds);
       noteReplay(reply, replayed);
@@ -72,7 +72,7 @@ export async function checkpointRoutes(instance: FastifyInstance): Promise<void>
     async (request, reply) => {
       const { session } = request.params;
       const { revision, checkpoints } = app.store.session(session);
-      return reply.header('etag', entityTag(revision)).send({ session, revision, checkpoints });
+      return reply.header('etag', entityTag(revision)).send({ session, revision, checkpoints: checkpoints.list });
     },
   );
 
@@ -100,7 +100,7 @@ export async function checkpointRoutes(instance: FastifyInstance): Promise<void>
     async (request, reply) => {
       const { session, id } = request.params;
       const held = app.store.session(session);
-      const info = held.findCheckpoint(id);
+      const info = held.checkpoints.find(id);
       const range = byteRange(request.headers.range, info.bytes);
       reply.header('accept-ranges', 'bytes').header('etag', `"${info.sha256}"`).type('application/vnd.safetensors');
       reply.header('content-disposition', `attachment; filename="${session}-${info.id}.safetensors"`);
@@ -109,7 +109,7 @@ export async function checkpointRoutes(instance: FastifyInstance): Promise<void>
       }
       const { start, end } = range ?? { start: 0, end: info.bytes - 1 };
       reply.header('content-length', end - start + 1);
-      return reply.send(await held.readCheckpoint(info.id, { start, end }));
+      return reply.send(await held.checkpoints.read(info.id, { start, end }));
     },
   );
 
@@ -133,7 +133,7 @@ export async function checkpointRoutes(instance: FastifyInstance): Promise<void>
     },
     async (request, reply) => {
       const { session, id } = request.params;
-      const { replayed } = await app.store.session(session).deleteCheckpoint(id, changeRequest(request));
+      const { replayed } = await app.store.session(session).checkpoints.delete(id, changeRequest(request));
       noteReplay(reply, replayed);
       return reply.status(204).send(null);
     },
@@ -159,7 +159,9 @@ export async function checkpointRoutes(instance: FastifyInstance): Promise<void>
     async (request, reply) => {
       refuseBody(request);
       const { session, id } = request.params;
-      const { result: view, replayed } = await app.store.session(session).restore(id, changeRequest(request));
+      const { result: view, replayed } = await app.store
+        .session(session)
+        .checkpoints.restore(id, changeRequest(request));
       noteReplay(reply, replayed);
       return reply.header('etag', entityTag(view.head.revision)).send(encodeSession(view));
     },

@@ -104,7 +104,7 @@ test('only the environment that is given is read', () => {
 describe('a data folder that cannot be used is refused, by its name and the reason', () => {
   const silent = { info: () => undefined, warn: () => undefined, error: () => undefined };
   const refuses = (dataDir: string, reason: RegExp) =>
-    assert.rejects(Store.open({ dataDir, memoryBytesMax, threads: 0 }, silent), ({ message }: Error) => {
+    assert.rejects(Store.open({ dataDir, memoryBytesMax, threads: 0, keysMax: 100 }, silent), ({ message }: Error) => {
       assert.match(message, /^DATA_DIR must be a folder /);
       assert.ok(message.includes(`Received: ${dataDir} (`), message);
       assert.match(message, reason);

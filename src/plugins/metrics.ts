@@ -97,7 +97,7 @@ function sessionFigures(store: Store, registers: Registry[]): void {
     ({ contents }) => contents.iterations,
   );
   figure(Gauge, 'adamax_checkpoint_age_seconds', 'Time since the last checkpoint, or since the start.', (session) =>
-    session.checkpointAge(Date.now()),
+    session.checkpoints.age(Date.now()),
   );
 }
 

@@ -10,7 +10,7 @@ import { checkRange } from '../session/gradient.ts';
 import type { SessionContents } from '../session/session.ts';
 import { newSettings } from '../session/settings.ts';
 import { allocateVariables, stateBytes, type Variable, type VariableSpec } from '../session/variable.ts';
-import type { NewSession } from '../store/store.ts';
+import type { NewSession } from '../store/lifecycle.ts';
 import type { FloatDtype, VariableDtype } from '../tensor/dtype.ts';
 import { elementCount, isCountable, type Tensor } from '../tensor/tensor.ts';
 import { variableNamePattern } from './common.ts';

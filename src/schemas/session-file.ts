@@ -13,7 +13,7 @@ import type { SessionContents } from '../session/session.ts';
 import { newSettings } from '../session/settings.ts';
 import { allocateVariables, stateBytes, type VariableSpec } from '../session/variable.ts';
 import { checkpointFormat, splitTensorName } from '../store/checkpoint-format.ts';
-import type { NewSession } from '../store/store.ts';
+import type { NewSession } from '../store/lifecycle.ts';
 import { type FloatDtype, isFloatDtype } from '../tensor/dtype.ts';
 import type { SafetensorsFile } from '../tensor/safetensors.ts';
 import { elementCount, type Tensor } from '../tensor/tensor.ts';

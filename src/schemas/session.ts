@@ -2,7 +2,7 @@
 import { type Static, Type } from 'typebox';
 import { type SerializedOptimizer, serializeOptimizer } from '../optimizer/adamax-config.ts';
 import { stateBytes } from '../session/variable.ts';
-import type { SessionView } from '../store/held-session.ts';
+import type { SessionView } from '../store/session-view.ts';
 import { elementCount } from '../tensor/tensor.ts';
 import type { CheckpointInfo } from './checkpoint.ts';
 import { Cursor, SessionName } from './common.ts';

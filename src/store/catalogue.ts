@@ -4,7 +4,8 @@
  */
 import { decodeEntry, encodeEntry, type KeyEntry } from './idempotency.ts';
 import type { Journal } from './journal.ts';
-import type { JournalFile, SessionId } from './journal-file.ts';
+import type { SessionId } from './journal-entries.ts';
+import type { JournalFile } from './journal-file.ts';
 import { encodeHead } from './record.ts';
 
 export interface Deletion {

@@ -2,7 +2,7 @@
  * The checkpoints of one session: `ckpt-000007.safetensors` with `ckpt-000007.safetensors.sha256` (in sha256sum's own
  * form) beside it. A file appears under its name only when it is whole; a damaged one is set aside and never deleted.
  */
-import { mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
+import { open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { Problem } from '../errors.ts';
@@ -10,7 +10,7 @@ import type { SessionContents } from '../session/session.ts';
 import type { SessionSnapshot } from '../session/snapshot.ts';
 import { readCheckpointDescription, readCheckpointFile, writeCheckpointFile } from './checkpoint-file.ts';
 import type { CheckpointDescription, CheckpointNote } from './checkpoint-format.ts';
-import { removeUnfinished, renameDurably, syncFolder, writeFileDurably } from './files.ts';
+import { makeFolder, removeUnfinished, renameDurably, syncFolder, writeFileDurably } from './files.ts';
 
 export interface CheckpointInfo {
   readonly id: string;
@@ -59,7 +59,7 @@ export class CheckpointFolder {
   /** Reads what is there, headers only. Damaged files go to `aside`, each reported once. */
   static async open(path: string, aside: string, session: string, onDamage: (damage: Damage) => void) {
     const folder = new CheckpointFolder(path, aside, session, onDamage);
-    await mkdir(path, { recursive: true });
+    await makeFolder(path);
     await removeUnfinished(path);
     const numbers = (await readdir(path)).flatMap((file) => namePattern.exec(file)?.[1] ?? []).map(Number);
     for (const number of numbers.sort((a, b) => a - b)) {
@@ -208,7 +208,7 @@ export class CheckpointFolder {
 
   async #setAside(number: number, reason: unknown): Promise<void> {
     this.#known.delete(number);
-    await mkdir(this.#aside, { recursive: true });
+    await makeFolder(this.#aside);
     const name = `${idOf(number)}.safetensors`;
     const target = await freeName(join(this.#aside, name));
     const file = await rename(this.#file(number), target).then(

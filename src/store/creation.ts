@@ -39,7 +39,7 @@ export async function settle(
   const held = new HeldSession(live, checkpointer, revisions, folder.onStep);
   try {
     await syncFolder(dirname(folder.path));
-    await held.checkpoint();
+    await held.checkpoints.write();
     const { revision, iterations } = session.position;
     const created = encodeChange({ kind: 'create' });
     const place = { previous: revision, revision, iterations };

@@ -2,10 +2,10 @@
  * Deleting sessions. A deletion is decided when it is in the journal, with the keys of the requests that must not make or delete
  * the session again; a crash after that does not bring it back. Then its files go, by one rename.
  */
-import { mkdir, rename, rm } from 'node:fs/promises';
+import { rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Catalogue, Deletion } from './catalogue.ts';
-import { syncFolder } from './files.ts';
+import { makeFolder, syncFolder } from './files.ts';
 import type { KeyEntry } from './idempotency.ts';
 import type { Journal } from './journal.ts';
 import { readRecord, recordFile } from './session-record.ts';
@@ -48,7 +48,7 @@ export class Deletions {
     const folder = this.#path(name);
     const path = keep_checkpoints ? join(folder, recordFile) : folder;
     const aside = join(this.#folder, 'trash', `${name}-${journal}`);
-    await mkdir(dirname(aside), { recursive: true });
+    await makeFolder(dirname(aside));
     await rename(path, aside);
     await syncFolder(dirname(path));
     return aside;

@@ -1,5 +1,5 @@
 /** Durable file operations: what they leave behind is on the disk, whole, or is not there at all. */
-import { open, readdir, rename, rm } from 'node:fs/promises';
+import { mkdir, open, readdir, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { Problem } from '../errors.ts';
 
@@ -40,6 +40,19 @@ export async function removeUnfinished(folder: string): Promise<void> {
   }
 }
 
+/** Makes a folder, and those that it is in. Unlike `mkdir` with `recursive`, it says so where the disk is full. */
+export async function makeFolder(path: string): Promise<void> {
+  try {
+    await mkdir(path);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'EEXIST') return;
+    if (code !== 'ENOENT') throw error;
+    await makeFolder(dirname(path));
+    await makeFolder(path);
+  }
+}
+
 export async function syncFolder(path: string): Promise<void> {
   const folder = await open(path, 'r');
   try {
@@ -54,7 +67,7 @@ export function storageProblem(error: unknown): unknown {
   const code = error instanceof Error && 'code' in error ? error.code : undefined;
   if (error instanceof Problem || typeof code !== 'string' || !('syscall' in (error as object))) return error;
   if (code === 'ENOSPC' || code === 'EDQUOT') {
-    return new Problem('insufficient_storage', 'the disk must have room for the checkpoint. It is full', {
+    return new Problem('insufficient_storage', 'the disk must have room for what is written. It is full', {
       cause: error,
     });
   }

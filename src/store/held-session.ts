@@ -1,46 +1,32 @@
 /**
- * A session as requests meet it: its steps, reads and changes, its checkpoints, and the signal that wakes those who wait for a
+ * A session as requests meet it: its steps, reads and changes, and the signal that wakes those who wait for a
  * change. Every call that changes something can come with an idempotency key; a repeat is told what came of the first.
  */
 import { once } from 'node:events';
-import type { Readable } from 'node:stream';
-import { Problem } from '../errors.ts';
 import type { Part } from '../kernel/extent.ts';
 import { learningRateAt } from '../optimizer/scalars.ts';
 import { extentOf, type Slices } from '../session/gradient.ts';
 import type { Head, Receive, Selection, SessionContents, SessionPatch } from '../session/session.ts';
 import type { Durability } from '../session/settings.ts';
 import { stateBytes } from '../session/variable.ts';
-import type { CheckpointInfo } from './checkpoint-folder.ts';
-import type { Checkpointer, WrittenCheckpoint } from './checkpointer.ts';
+import type { Checkpointer } from './checkpointer.ts';
 import { storageProblem } from './files.ts';
 import { type PastState, pastState, presentState } from './history.ts';
 import type { KeyEntry } from './idempotency.ts';
 import type { ChangeRequest, LiveSession, StepReply, StepRequest } from './live-session.ts';
+import { type Outcome, outcomeOf } from './outcome.ts';
 import type { Revisions } from './revisions.ts';
+import { SessionCheckpoints } from './session-checkpoints.ts';
+import { type SessionView, viewOf } from './session-view.ts';
 import { touchedRows } from './touched-rows.ts';
 import { fingerprintOf } from './whole-state.ts';
-
-/** What a session document says, as it stands at one moment. */
-export interface SessionView {
-  readonly head: Head;
-  readonly createdAt: string;
-  readonly contents: SessionContents;
-  /** What holds now; it lags behind the settings until a first checkpoint. */
-  readonly lastCheckpoint: CheckpointInfo | undefined;
-}
-
-/** What came of a change, or had come of it when the request is a repeat. */
-export interface Outcome<T> {
-  readonly result: T;
-  readonly replayed: boolean;
-}
 
 export class HeldSession {
   readonly #live: LiveSession;
   readonly #checkpointer: Checkpointer;
   readonly #revisions: Revisions;
   readonly #onStep: () => void;
+  readonly checkpoints: SessionCheckpoints;
   #measured: { variables: SessionContents['variables']; bytes: number } | undefined;
   /** Since the server has it: steps, rows of sparse gradients, and bytes of gradients. */
   readonly applied = { steps: 0, rows: 0, bytes: 0 };
@@ -52,6 +38,7 @@ export class HeldSession {
     this.#checkpointer = checkpointer;
     this.#revisions = revisions;
     this.#onStep = onStep;
+    this.checkpoints = new SessionCheckpoints(live, checkpointer, onStep);
   }
 
   get name(): string {
@@ -78,8 +65,7 @@ export class HeldSession {
   }
 
   get view(): SessionView {
-    const { head, createdAt, contents } = this.#live.session;
-    return { head, createdAt, contents, lastCheckpoint: this.#checkpointer.folder.newest };
+    return viewOf(this.#live, this.#checkpointer);
   }
 
   /** One step by these gradients; the reply gets the values right after it or, of a repeat, the values now. */
@@ -121,7 +107,7 @@ export class HeldSession {
         await commit({ kind: 'assign', part, assignments }, {});
         return session.assign(checked);
       });
-    return this.#once(request, first, async (entry) => asAnswered(session.head, entry));
+    return outcomeOf(this.#live, request, first, async (entry) => asAnswered(session.head, entry));
   }
 
   async patch(patch: SessionPatch, request: ChangeRequest): Promise<Outcome<SessionView>> {
@@ -138,9 +124,10 @@ export class HeldSession {
         log.levelChanged(settings.durability);
         return this.view;
       });
-    const outcome = await this.#once(request, first, async () => this.view);
+    const outcome = await outcomeOf(this.#live, request, first, async () => this.view);
     // What the new level promises leads on from a checkpoint; if it cannot be written now, it is tried again.
-    if (log.lacksCheckpoint(this.#live.durability)) await this.checkpointIfDue(Date.now())?.catch(() => undefined);
+    if (log.lacksCheckpoint(this.#live.durability))
+      await this.checkpoints.writeIfDue(Date.now())?.catch(() => undefined);
     return outcome;
   }
 
@@ -188,99 +175,9 @@ export class HeldSession {
     return present ?? pastState(live, this.#checkpointer, iterations as number).catch(rethrow);
   }
 
-  /** Newest first. */
-  get checkpoints(): CheckpointInfo[] {
-    return this.#checkpointer.folder.list();
-  }
-
-  /** By id, or `latest`. Throws `checkpoint_not_found`. */
-  findCheckpoint(id: string): CheckpointInfo {
-    return this.#checkpointer.folder.find(id);
-  }
-
-  /** The bytes `start` to `end` (inclusive) of a checkpoint's file. */
-  readCheckpoint(id: string, range: { start: number; end: number }): Promise<Readable> {
-    return this.#checkpointer.folder.read(id, range);
-  }
-
-  /** Writes a checkpoint of the session as it stands when its turn comes, while steps go on. */
-  checkpoint(request: ChangeRequest = {}): Promise<Outcome<WrittenCheckpoint>> {
-    const first = async () => {
-      const written = await this.#checkpointer.write(request.precondition);
-      await this.#note(request, { made: written.info.id });
-      return written;
-    };
-    return this.#once(request, first, async ({ made, revision }) => {
-      return { info: this.findCheckpoint(made as string), revision, seconds: 0 };
-    });
-  }
-
-  /** Throws `checkpoint_in_use` for one that a restart needs. */
-  deleteCheckpoint(id: string, request: ChangeRequest): Promise<Outcome<void>> {
-    const { folder } = this.#checkpointer;
-    const first = async () => {
-      const info = await this.#live.change({ precondition: request.precondition }, async () => {
-        const found = folder.find(id);
-        if (!this.#checkpointer.isNeeded(found.id)) return found;
-        const rule =
-          'a checkpoint that a restart needs must stay: the newest one, and the one restored until there is a newer one';
-        throw new Problem('checkpoint_in_use', `${rule}. Received: ${found.id}`);
-      });
-      await this.#note(request, { made: info.id });
-      await this.#checkpointer.undisturbed(() => folder.remove(info.id)).catch(rethrow);
-    };
-    return this.#once(request, first, async ({ made }) => {
-      // The key came to the disk first: a crash may have come between.
-      if (this.checkpoints.some((each) => each.id === made)) await folder.remove(made as string).catch(rethrow);
-    });
-  }
-
-  /** Puts the session back to a checkpoint, with its optimizer and settings; the revision goes on. */
-  async restore(id: string, request: ChangeRequest): Promise<Outcome<SessionView>> {
-    const { folder } = this.#checkpointer;
-    const { session, log } = this.#live;
-    const first = () =>
-      this.#live.change(request, async (commit) => {
-        const info = folder.find(id);
-        const { contents } = await folder.load(info.id).catch(rethrow);
-        const { optimizer, iterations, settings } = contents;
-        const learningRate = learningRateAt(optimizer, iterations);
-        await commit({ kind: 'restore', checkpoint: info.id, sha256: info.sha256 }, { iterations, learningRate });
-        session.replace(contents);
-        this.#checkpointer.restoredFrom(info.id, session.revision);
-        log.levelChanged(settings.durability);
-        return this.view;
-      });
-    const outcome = await this.#once(request, first, async () => this.view);
-    this.#onStep();
-    return outcome;
-  }
-
-  /** Seconds since the last checkpoint, or since the start. `now` in milliseconds. */
-  checkpointAge(now: number): number {
-    return this.#checkpointer.age(now);
-  }
-
-  /** Writes a checkpoint if the session's rules ask for one; `undefined` if they do not. */
-  checkpointIfDue(now: number): Promise<WrittenCheckpoint> | undefined {
-    if (!this.#checkpointer.isDue(now)) return undefined;
-    this.#checkpointer.postpone(now);
-    return this.#checkpointer.write();
-  }
-
-  /** Whether the newest checkpoint has it as it is. */
-  get isSaved(): boolean {
-    return this.#checkpointer.upToDate;
-  }
-
-  /** Writes one if there was a change since the last. */
-  async save(): Promise<void> {
-    if (!this.#checkpointer.upToDate) await this.#checkpointer.write();
-  }
-
   /** A last checkpoint if there was a change, and a note that nothing came after it. */
   async close(): Promise<void> {
-    await this.save();
+    await this.checkpoints.save();
     await this.#live.turns.alone(async () => {
       if (this.#checkpointer.upToDate) await this.#revisions.settle(this.revision);
     });
@@ -296,23 +193,6 @@ export class HeldSession {
     });
     await this.#checkpointer.idle();
     this.#live.session.release();
-  }
-
-  async #once<T>(
-    request: ChangeRequest,
-    first: () => Promise<T>,
-    again: (entry: KeyEntry) => Promise<T>,
-  ): Promise<Outcome<T>> {
-    const asFirst = async () => ({ result: await first(), replayed: false });
-    return this.#live.keys.once(request.key, asFirst, async (entry) => ({
-      result: await again(entry),
-      replayed: true,
-    }));
-  }
-
-  /** Remembers the key of a call that has left the session as it was. */
-  async #note({ key }: ChangeRequest, made: { made: string }): Promise<void> {
-    if (key !== undefined) await this.#live.note(key, made);
   }
 }
 

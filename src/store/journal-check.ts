@@ -13,16 +13,17 @@ export type Wanted = readonly [session: string, after: number];
 /** Resolves to what cannot be read, by session: why. Throws an error where nothing can be. */
 export async function checkJournal(path: string, wanted: readonly Wanted[]): Promise<Map<string, string>> {
   const unreadable = new Map<string, string>();
-  for (let left = wanted; left.length > 0; ) {
+  let left = wanted;
+  do {
     const { read, reason } = await readElsewhere(path, left);
     for (const [session, problem] of read) if (problem !== null) unreadable.set(session, problem);
-    if (read.length === 0 && reason !== undefined && !reason.begun) throw new Error(reason.text);
+    if (reason !== undefined && !reason.begun) throw new Error(reason.text);
     left = left.slice(read.length);
     const [culprit] = left;
     if (culprit === undefined) break;
     unreadable.set(culprit[0], `lmdb must be able to read its records. ${reason?.text ?? 'It did not'}`);
     left = left.slice(1);
-  }
+  } while (left.length > 0);
   return unreadable;
 }
 
@@ -47,7 +48,7 @@ function readElsewhere(path: string, wanted: readonly Wanted[]): Promise<Elsewhe
   return new Promise((resolve, reject) => {
     child.once('error', reject).once('close', (code, signal) => {
       const text = failed ?? `It ended with ${signal ?? code}`;
-      resolve({ read, reason: read.length < wanted.length ? { text, begun } : undefined });
+      resolve({ read, reason: begun && read.length === wanted.length ? undefined : { text, begun } });
     });
   });
 }
@@ -58,7 +59,7 @@ async function main(path: string): Promise<void> {
   const wanted = JSON.parse(Buffer.concat(chunks).toString()) as Wanted[];
   const say = (what: object) => process.stdout.write(`${JSON.stringify(what)}\n`);
   try {
-    const file = new JournalFile(path, true);
+    const file = new JournalFile(path);
     file.sessions();
     say({ begun: true });
     for (const [session, after] of wanted) say({ read: [session, tryReading(file, session, after)] });

@@ -6,14 +6,15 @@
  *     2  session (8 bytes)  number (float64)    0 (4 bytes)        an idempotency key
  *     0                                                            the format, in ASCII
  */
+
+import { statSync } from 'node:fs';
 import * as lmdb from 'lmdb';
 import { bodyPool, copyBytes } from '../tensor/buffer-pool.ts';
+import { entryKey, giveAddress, keyPrefix, range, recordPrefix, runsOf, type SessionId } from './journal-entries.ts';
 import { checkData, decodeHead, type ReadHead } from './record.ts';
+import { Room } from './room.ts';
 
 export const journalFormat = 'adamax-journal/1';
-
-/** Of a session, 8 bytes, drawn when it is created. */
-export type SessionId = Buffer;
 
 export interface StoredRecord {
   readonly head: ReadHead;
@@ -36,25 +37,27 @@ export class JournalDamage extends Error {
 const pieceBytes = 256 * 4096 - 16;
 /** Data up to here stand in one piece with their head: to copy them is cheaper than another entry. */
 const wholeBytesMax = 64 * 1024;
+/** Of the pages that a transaction writes anew besides what it puts: of the tree, and of the list of free ones. */
+const changedPagesBytes = 256 * 1024;
 /** Address space only; the file grows as it is needed. */
 const mapBytes = 2 ** 40;
 /** Bytes read in one turn. */
 const readAtOnce = 8 * 1024 * 1024;
 
-const recordPrefix = 1;
-const keyPrefix = 2;
 const formatKey = Buffer.from([0]);
 
 export class JournalFile {
   readonly path: string;
   readonly #db: lmdb.RootDatabase<Buffer, Buffer>;
+  readonly #room: Room;
 
-  /** Makes the file if it is not there. Throws for one of another format, or one that is none. */
-  constructor(path: string, readOnly = false) {
+  /** Throws for a file of another format, or one that is none; without `make`, also for one that is empty or not there. */
+  constructor(path: string, { make = false } = {}) {
     this.path = path;
+    if (!make && !(statSync(path, { throwIfNoEntry: false })?.size ?? 0))
+      throw new JournalDamage('a journal must not be empty. It has 0 bytes');
     this.#db = lmdb.open({
       path,
-      readOnly,
       encoding: 'binary',
       keyEncoding: 'binary',
       compression: false,
@@ -64,9 +67,10 @@ export class JournalFile {
       mapSize: mapBytes,
       maxDbs: 1,
     });
+    this.#room = new Room(path, () => (this.#stats().lastPageNumber + 1) * this.#stats().pageSize);
     const format = this.#db.getBinary(formatKey)?.toString('ascii');
     if (format === journalFormat) return;
-    if (format === undefined && !readOnly && this.#isEmpty()) this.#db.putSync(formatKey, Buffer.from(journalFormat));
+    if (format === undefined && make) this.#db.putSync(formatKey, Buffer.from(journalFormat));
     else
       throw new JournalDamage(
         `a journal must have the format "${journalFormat}". Received: ${JSON.stringify(format ?? 'none')}`,
@@ -74,10 +78,12 @@ export class JournalFile {
   }
 
   /**
-   * One transaction of what `task` puts and removes; resolves when it is on the disk. One at a time, since lmdb would commit
-   * a later one although an earlier one has failed. When one has failed, nothing must be put any more but the file closed.
+   * One transaction of what `task` puts and removes, about so many bytes; resolves when it is on the disk. One at a time, since
+   * lmdb would commit a later one although an earlier one has failed. When one has failed, nothing must be put any more but
+   * the file closed.
    */
-  async commit(task: () => void): Promise<void> {
+  async commit(task: () => void, bytes: number): Promise<void> {
+    await this.#room.require(bytes + changedPagesBytes);
     try {
       await this.#db.batch(task);
     } catch (error) {
@@ -201,8 +207,8 @@ export class JournalFile {
     await this.#db.close();
   }
 
-  #isEmpty(): boolean {
-    return this.#db.getKeysCount({ limit: 1 }) === 0;
+  #stats(): { lastPageNumber: number; pageSize: number } {
+    return this.#db.getStats() as { lastPageNumber: number; pageSize: number };
   }
 
   #readBatch(session: SessionId, after: number): { revision: number; pieces: Buffer[] }[] {
@@ -261,41 +267,3 @@ function check<T>(revision: number, task: () => T): T {
     throw new JournalDamage((error as Error).message, revision);
   }
 }
-
-function entryKey(prefix: number, session: SessionId, number: number, piece: number): Buffer {
-  const key = Buffer.allocUnsafe(21);
-  key[0] = prefix;
-  session.copy(key, 1);
-  key.writeDoubleBE(number, 9);
-  key.writeUInt32BE(piece, 17);
-  return key;
-}
-
-/** Of all entries behind number `after`. */
-function range(prefix: number, session: SessionId, after: number): { start: Buffer; end: Buffer } {
-  return {
-    start: entryKey(prefix, session, after, after === 0 ? 0 : 0xffff_ffff),
-    end: entryKey(prefix, session, Number.POSITIVE_INFINITY, 0),
-  };
-}
-
-/** Views that lie one behind the other in the same memory become one. */
-function runsOf(data: readonly Uint8Array[]): Buffer[] {
-  const runs: Buffer[] = [];
-  for (const view of data) {
-    const last = runs.at(-1);
-    if (last !== undefined && last.buffer === view.buffer && last.byteOffset + last.length === view.byteOffset) {
-      runs[runs.length - 1] = Buffer.from(last.buffer, last.byteOffset, last.length + view.length);
-    } else if (view.length > 0) runs.push(Buffer.from(view.buffer, view.byteOffset, view.length));
-  }
-  return runs;
-}
-
-/** lmdb finds out for itself where a value lies, but not in shared memory, where it has to be told. */
-function giveAddress({ buffer }: Buffer): void {
-  const memory = buffer as ArrayBufferLike & { address?: number };
-  if (memory instanceof SharedArrayBuffer) memory.address ??= nativeAddon.getBufferAddress(Buffer.from(memory));
-}
-
-/** Exported by lmdb's module, but not by its types. */
-const { nativeAddon } = lmdb as unknown as { nativeAddon: { getBufferAddress(buffer: Buffer): number } };

@@ -6,22 +6,37 @@
  *     journal/000001.mdb   records and keys (journal-file.ts); the highest number counts
  *     journal/tail         records of `everysec` that are on their way there (tail.ts)
  */
-import { mkdir, readdir, rename, rm } from 'node:fs/promises';
+import { rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { Problem } from '../errors.ts';
-import { storageProblem, syncFolder } from './files.ts';
-import { JournalDamage, JournalFile, type SessionId } from './journal-file.ts';
+import { makeFolder, syncFolder } from './files.ts';
+import type { SessionId } from './journal-entries.ts';
+import { JournalDamage, type JournalFile } from './journal-file.ts';
+import {
+  fileName,
+  journalNumbers,
+  journalProblem,
+  makeFile,
+  openFile,
+  removeFile,
+  requireRoom,
+  smallBytes,
+  unfinished,
+} from './journal-folder.ts';
 import { Tail } from './tail.ts';
 
 interface Waiting {
   readonly put: (file: JournalFile) => void;
+  readonly bytes: number;
   readonly resolve: () => void;
   readonly reject: (problem: unknown) => void;
 }
 
 /** Entries removed in one transaction, so that pushes do not wait long for it. */
 const removedAtOnce = 2_000;
+/** Of the page that an entry is removed from, its share. */
+const removedEntryBytes = 256;
 
 export class Journal {
   /** Idempotency keys that are kept of each session. */
@@ -44,12 +59,13 @@ export class Journal {
 
   /** Opens the newest file, or makes the first. Throws `JournalDamage` where it cannot be read. */
   static async open(folder: string, keysMax: number): Promise<Journal> {
-    await mkdir(folder, { recursive: true });
+    await makeFolder(folder);
     await syncFolder(dirname(folder));
     const numbers = await journalNumbers(folder);
     const number = numbers.at(-1) ?? 1;
     for (const old of numbers.slice(0, -1)) await removeFile(folder, old);
     await rm(join(folder, unfinished), { force: true });
+    if (numbers.length === 0) await makeFile(folder);
     const file = openFile(join(folder, fileName(number)));
     const tail = await Tail.open(join(folder, 'tail'));
     await syncFolder(folder);
@@ -78,14 +94,14 @@ export class Journal {
     return this.#tail;
   }
 
-  /** Resolves when what `put` puts is on the disk. What is submitted first is there first. */
-  submit(put: (file: JournalFile) => void): Promise<void> {
+  /** Resolves when what `put` puts, about so many bytes, is on the disk. What is submitted first is there first. */
+  submit(put: (file: JournalFile) => void, bytes = smallBytes): Promise<void> {
     return new Promise((resolve, reject) => {
       if (this.#problem !== undefined) {
         reject(this.#problem);
         return;
       }
-      this.#waiting.push({ put, resolve, reject });
+      this.#waiting.push({ put, bytes, resolve, reject });
       this.#committing ??= this.#commit().finally(() => {
         this.#committing = undefined;
       });
@@ -99,7 +115,7 @@ export class Journal {
       await this.submit((file) => {
         file.putRecord(session, head.revision, headBytes, [data], data.length);
         if (key !== undefined) file.putKey(session, file.lastKey(session) + 1, key);
-      });
+      }, smallBytes + data.length);
     }
     await this.#tail.clear();
   }
@@ -109,7 +125,7 @@ export class Journal {
     for (;;) {
       const entries = this.file.recordEntries(session, first, last, removedAtOnce);
       if (entries.length === 0) return;
-      await this.submit((file) => file.remove(entries));
+      await this.submit((file) => file.remove(entries), entries.length * removedEntryBytes);
     }
   }
 
@@ -118,7 +134,7 @@ export class Journal {
     for (;;) {
       const entries = this.file.keyEntries(session, 0, last, removedAtOnce);
       if (entries.length === 0) return;
-      await this.submit((file) => file.remove(entries));
+      await this.submit((file) => file.remove(entries), entries.length * removedEntryBytes);
     }
   }
 
@@ -140,17 +156,18 @@ export class Journal {
    * After any other failure, or damage: a new file, which begins with what `fill` puts there, when all that the old one is
    * needed for is in checkpoints. The old one goes to the folder `aside`, if one is given, with its pages as they are.
    */
-  async beginAnew(fill: (file: JournalFile) => void, aside?: string): Promise<void> {
+  async beginAnew(fill: (file: JournalFile) => void, fillBytes: number, aside?: string): Promise<void> {
     const temporary = join(this.#folder, unfinished);
-    await rm(temporary, { force: true });
     const old = this.#number;
     const open = async (): Promise<JournalFile> => {
-      const file = openFile(temporary);
+      await requireRoom(this.#folder, fillBytes);
+      await rm(temporary, { force: true });
+      const file = openFile(temporary, true);
       await file
         .commit(() => {
           file.putFormat();
           fill(file);
-        })
+        }, fillBytes)
         .finally(() => file.close());
       await rename(temporary, this.#path(old + 1));
       await syncFolder(this.#folder);
@@ -159,7 +176,7 @@ export class Journal {
     await this.#replace(old + 1, open, () => []);
     if (aside === undefined) await removeFile(this.#folder, old);
     else {
-      await mkdir(aside, { recursive: true });
+      await makeFolder(aside);
       await rename(this.#path(old), join(aside, `${fileName(old)}.${Date.now()}`));
       await removeFile(this.#folder, old);
     }
@@ -192,7 +209,7 @@ export class Journal {
       await file.commit(() => {
         opened.putFormat();
         opened.remove(entries);
-      });
+      }, smallBytes);
       await this.#tail.clear();
     } catch (error) {
       await file?.close().catch(() => undefined);
@@ -213,9 +230,10 @@ export class Journal {
       this.#waiting = [];
       const file = this.#file;
       try {
+        const bytes = group.reduce((sum, each) => sum + each.bytes, 0);
         await file.commit(() => {
           for (const { put } of group) put(file);
-        });
+        }, bytes);
         for (const { resolve } of group) resolve();
       } catch (error) {
         await this.#fail(error, group);
@@ -236,52 +254,4 @@ export class Journal {
   #path(number: number): string {
     return join(this.#folder, fileName(number));
   }
-}
-
-const unfinished = 'unfinished.tmp';
-/** ENOSPC and EDQUOT, which lmdb gives as numbers, and its own of a file that has grown as large as it can. */
-const fullCodes: readonly unknown[] = [28, 122, -30_792];
-
-function fileName(number: number): string {
-  return `${String(number).padStart(6, '0')}.mdb`;
-}
-
-/** Of the files in the folder, ascending. */
-export async function journalNumbers(folder: string): Promise<number[]> {
-  const names = await readdir(folder);
-  return names
-    .flatMap((name) => /^(\d{6,})\.mdb$/.exec(name)?.[1] ?? [])
-    .map(Number)
-    .sort((a, b) => a - b);
-}
-
-async function removeFile(folder: string, number: number): Promise<void> {
-  for (const name of [fileName(number), `${fileName(number)}-lock`]) await rm(join(folder, name), { force: true });
-}
-
-function openFile(path: string): JournalFile {
-  try {
-    return new JournalFile(path);
-  } catch (error) {
-    if (error instanceof JournalDamage) throw error;
-    throw new JournalDamage(`a journal must be a file that lmdb can open. It says: ${(error as Error).message}`);
-  }
-}
-
-/** A failed transaction as the problem that it is for a client. */
-function journalProblem(error: unknown): Problem {
-  const { code } = error as { code?: unknown };
-  const known = storageProblem(error);
-  if (known instanceof Problem) return known;
-  if (fullCodes.includes(code)) {
-    return new Problem('insufficient_storage', 'the disk must have room for the change. It is full', {
-      cause: error,
-      headers: { 'retry-after': '5' },
-    });
-  }
-  return new Problem('storage_failed', `the disk must take the change. It failed: ${(error as Error).message}`, {
-    cause: error,
-    applied: 'unknown',
-    headers: { 'retry-after': '5' },
-  });
 }

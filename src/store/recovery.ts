@@ -2,13 +2,13 @@
  * A session on the way from the disk into memory: the newest good checkpoint and what the journal holds behind it. What cannot
  * be read is set aside and reported, and costs no more than it must.
  */
-import { mkdir } from 'node:fs/promises';
+
 import { join } from 'node:path';
 import { Session } from '../session/session.ts';
 import { ChangeLog } from './change-log.ts';
 import { CheckpointFolder, type LoadedCheckpoint } from './checkpoint-folder.ts';
 import { Checkpointer } from './checkpointer.ts';
-import { removeUnfinished, renameDurably } from './files.ts';
+import { makeFolder, removeUnfinished, renameDurably } from './files.ts';
 import { HeldSession } from './held-session.ts';
 import { decodeEntry } from './idempotency.ts';
 import type { Journal } from './journal.ts';
@@ -187,7 +187,7 @@ async function journalOf(folder: SessionFolder): Promise<string> {
 }
 
 async function setRecordAside({ path, aside }: SessionFolder): Promise<string> {
-  await mkdir(aside, { recursive: true });
+  await makeFolder(aside);
   const file = join(aside, `${recordFile}.${Date.now()}`);
   await renameDurably(join(path, recordFile), file);
   return file;

@@ -7,7 +7,8 @@ import { setImmediate } from 'node:timers/promises';
 import { crc32 } from 'node:zlib';
 import { type Change, decodeChange, type EncodedChange } from './changes.ts';
 import type { Journal } from './journal.ts';
-import { JournalDamage, type JournalFile, type SessionId } from './journal-file.ts';
+import type { SessionId } from './journal-entries.ts';
+import { JournalDamage, type JournalFile } from './journal-file.ts';
 import { encodeHead, type Kind, type ReadHead } from './record.ts';
 
 /** Where a change takes a session. */
@@ -29,6 +30,8 @@ export interface Appended {
 const behindMsMax = 800;
 /** The oldest keys are removed when so many more have come. */
 const keysForgottenAtOnce = 1_000;
+/** Of an entry besides its record. */
+const entryBytes = 1_024;
 /** Bytes of checksums taken in one turn of the event loop. */
 const summedAtOnce = 4 * 1024 * 1024;
 
@@ -93,10 +96,13 @@ export class SessionJournal {
     const head = encodeHead({ kind, chain: this.#chain, ...place, description, dataBytes, dataChecksum: sum });
     this.#chain = head.checksum;
     this.#revision = place.revision;
-    const committed = this.#journal.submit((file) => {
-      file.putRecord(this.id, place.revision, head.bytes, data, dataBytes);
-      this.#putKeys(file, keys);
-    });
+    const committed = this.#journal.submit(
+      (file) => {
+        file.putRecord(this.id, place.revision, head.bytes, data, dataBytes);
+        this.#putKeys(file, keys);
+      },
+      head.bytes.length + dataBytes + entryBytes,
+    );
     if (level === 'always') return { acknowledged: committed, committed };
     const written = this.#journal.tail
       .append({ session: this.id, key: keys[0], head: head.bytes, data }, committed)

@@ -7,28 +7,21 @@ import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Problem } from '../errors.ts';
 import { Threads } from '../kernel/threads.ts';
-import { sessionsMax } from '../limits.ts';
-import { type Head, Session, type SessionContents } from '../session/session.ts';
 import type { Damage } from './checkpoint-folder.ts';
 import type { WrittenCheckpoint } from './checkpointer.ts';
-import { settle } from './creation.ts';
 import { DataLock } from './data-lock.ts';
 import { storageProblem } from './files.ts';
-import type { HeldSession, Outcome } from './held-session.ts';
-import type { KeyEntry, RequestKey } from './idempotency.ts';
+import type { HeldSession } from './held-session.ts';
+import type { RequestKey } from './idempotency.ts';
+import { Lifecycle, type NewSession } from './lifecycle.ts';
 import { type ChangeRequest, notFound } from './live-session.ts';
+import type { Log } from './log.ts';
 import { MemoryBudget } from './memory-budget.ts';
-import { Names, taken } from './names.ts';
+import { Names } from './names.ts';
+import type { Outcome } from './outcome.ts';
 import type { SessionFolder } from './session-folder.ts';
 import { type Started, start } from './start.ts';
 import { setRight } from './whole-journal.ts';
-
-/** A session to be created, checked already: what it will take, and how to make it. */
-export interface NewSession {
-  /** Memory for its variables and slots. */
-  readonly bytes: number;
-  make(): Promise<SessionContents>;
-}
 
 export interface StoreConfig {
   readonly dataDir: string;
@@ -52,13 +45,6 @@ export interface StoreStatus {
   readonly problem: Problem | undefined;
 }
 
-/** How the store tells what it does; pino's loggers fit. */
-export interface Log {
-  info(fields: object, message: string): void;
-  warn(fields: object, message: string): void;
-  error(fields: object, message: string): void;
-}
-
 export class Store {
   /** Told of every checkpoint that was written by rule. */
   onCheckpoint: (written: WrittenCheckpoint) => void = () => undefined;
@@ -69,6 +55,7 @@ export class Store {
   readonly #lock: DataLock;
   readonly #threads: Threads;
   readonly #sessions = new Map<string, HeldSession>();
+  readonly #lifecycle: Lifecycle;
   readonly #names: Names;
   readonly #damage: Damage[] = [];
   readonly #timer: NodeJS.Timeout;
@@ -86,6 +73,15 @@ export class Store {
     this.#lock = lock;
     this.#threads = new Threads(threads);
     this.#log = log;
+    this.#lifecycle = new Lifecycle({
+      sessions: this.#sessions,
+      names: this.#names,
+      memory: this.#memory,
+      threads: this.#threads,
+      log,
+      place: (each) => this.#place(each),
+      recovered: () => this.#recovered(),
+    });
     this.#timer = setInterval(() => {
       for (const name of this.#sessions.keys()) this.#checkpointIfDue(name);
       this.#mendIfBroken();
@@ -174,17 +170,12 @@ export class Store {
 
   /** Creates a session; it is on the disk when this returns. Throws `session_exists`. */
   create(name: string, wanted: NewSession, key?: RequestKey): Promise<Outcome<HeldSession>> {
-    const make = async () => ({ contents: await wanted.make(), keys: [] });
-    return this.#names.keysOf(name).once(
-      key,
-      () => this.#create(name, wanted.bytes, make, key, undefined),
-      (entry) => this.#made(entry),
-    );
+    return this.#lifecycle.create(name, wanted, key);
   }
 
   /**
-   * Creates the session `into` with the state of `name` as it stands, or last stood at `iterations`. What the keys of that time
-   * did is known to it as well. Throws `session_exists` and `iteration_unavailable`.
+   * Creates the session `into` with the state of `name` as it stands, or last stood at `iterations`. Throws `session_exists` and
+   * `iteration_unavailable`.
    */
   fork(
     name: string,
@@ -192,27 +183,12 @@ export class Store {
     iterations: number | undefined,
     request: ChangeRequest,
   ): Promise<Outcome<HeldSession>> {
-    const keys = this.#names.keysOf(name);
-    const first = () => {
-      const held = this.session(name);
-      const make = async () => {
-        const { contents, revision } = await held.copy(iterations, request);
-        const known = keys.entries.filter((entry) => entry.sentTo === undefined && entry.revision <= revision);
-        return { contents, keys: known.map((entry) => ({ ...entry, revision: 0 })) };
-      };
-      return this.#create(into, held.bytes, make, request.key, name);
-    };
-    return keys.once(request.key, first, (entry) => this.#made(entry));
+    return this.#lifecycle.fork(name, into, iterations, request);
   }
 
   /** Deletes a session and, unless they are to be kept, its checkpoints. */
   delete(name: string, keepCheckpoints: boolean, request: ChangeRequest): Promise<Outcome<void>> {
-    const first = async () => {
-      const held = this.session(name);
-      await this.#names.alone(name, () => this.#delete(held, keepCheckpoints, request));
-      return { result: undefined, replayed: false };
-    };
-    return this.#names.keysOf(name).once(request.key, first, async () => ({ result: undefined, replayed: true }));
+    return this.#lifecycle.delete(name, keepCheckpoints, request);
   }
 
   /** Lends memory for a request's body or reply; returns how to give it back. Throws `overloaded`, `insufficient_memory`. */
@@ -241,69 +217,6 @@ export class Store {
     await this.#lock.release();
   }
 
-  async #create(
-    name: string,
-    bytes: number,
-    make: () => Promise<{ contents: SessionContents; keys: readonly KeyEntry[] }>,
-    key: RequestKey | undefined,
-    sentTo: string | undefined,
-  ): Promise<Outcome<HeldSession>> {
-    return this.#names.alone(name, async () => {
-      const { journal } = this.#recovered();
-      if (this.#sessions.has(name)) throw taken(name);
-      if (this.#sessions.size >= sessionsMax) {
-        throw new Problem('session_quota_exceeded', `at most ${sessionsMax} sessions can exist. Received: one more`, {
-          headers: { 'retry-after': '60' },
-        });
-      }
-      const release = this.#memory.reserve(bytes);
-      let session: Session | undefined;
-      try {
-        const { contents, keys } = await make();
-        session = new Session(name, new Date().toISOString(), contents, 0, this.#threads);
-        const entries = key === undefined ? keys : [...keys, creationEntry(key, session.head, sentTo)];
-        const held = await settle(this.#place(name), journal, session, entries);
-        for (const entry of entries) this.#names.remember(name, entry);
-        this.#sessions.set(name, held);
-        this.#log.info({ session: name }, 'session created');
-        return { result: held, replayed: false };
-      } catch (error) {
-        session?.release();
-        throw storageProblem(error);
-      } finally {
-        release();
-      }
-    });
-  }
-
-  /** What a creation made, for its repeat. Throws `session_not_found` where it has been deleted since. */
-  async #made({ made }: KeyEntry): Promise<Outcome<HeldSession>> {
-    return { result: this.session(made as string), replayed: true };
-  }
-
-  async #delete(held: HeldSession, keepCheckpoints: boolean, request: ChangeRequest): Promise<void> {
-    const { deletions } = this.#recovered();
-    const { name } = held;
-    const kept = this.#names.keysOf(name).entries.filter(({ made }) => made === name);
-    const { head } = held.view;
-    if (request.key !== undefined) kept.push({ ...request.key, ...positionOf(head) });
-    const entries = kept.map((entry) => ({ ...entry, sentTo: entry.sentTo ?? name }));
-    const journal = held.live.log.journal.id.toString('hex');
-    let finish: (() => Promise<void>) | undefined;
-    await held.delete(request, async () => {
-      finish = await deletions.decide({ name, journal, keep_checkpoints: keepCheckpoints }, entries);
-    });
-    this.#sessions.delete(name);
-    this.#names.forget(name, entries);
-    await finish?.().catch((error) => {
-      this.#log.warn(
-        { session: name, error: String(error) },
-        'what is left of a deleted session goes at the next start',
-      );
-    });
-    this.#log.info({ session: name, keepCheckpoints }, 'session deleted');
-  }
-
   #place(name: string): SessionFolder {
     return {
       name,
@@ -319,7 +232,7 @@ export class Store {
 
   #damaged(damage: Damage): void {
     this.#damage.push(damage);
-    this.#log.error(damage, 'something damaged was set aside');
+    this.#log.error(damage, 'a damaged file was set aside');
   }
 
   /** What there is from the end of the recovery on. Throws `recovering` before. */
@@ -334,7 +247,7 @@ export class Store {
   #checkpointIfDue(name: string): void {
     this.#sessions
       .get(name)
-      ?.checkpointIfDue(Date.now())
+      ?.checkpoints.writeIfDue(Date.now())
       ?.then((written) => this.onCheckpoint(written))
       .catch((error) => this.#log.error({ session: name, error: String(error) }, 'a checkpoint could not be written'));
   }
@@ -357,17 +270,4 @@ export class Store {
     const { journal, catalogue } = this.#started as Started;
     await setRight(journal, catalogue, this.held, this.#names.elsewhere, aside);
   }
-}
-
-function creationEntry(key: RequestKey, head: Head, sentTo: string | undefined): KeyEntry {
-  const entry = { ...key, ...positionOf(head), made: head.session };
-  return sentTo === undefined ? entry : { ...entry, sentTo };
-}
-
-function positionOf({
-  revision,
-  iterations,
-  learningRate,
-}: Head): Pick<KeyEntry, 'revision' | 'iterations' | 'learningRate'> {
-  return { revision, iterations, learningRate };
 }

@@ -14,7 +14,7 @@
  */
 import { constants } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
-import type { SessionId } from './journal-file.ts';
+import type { SessionId } from './journal-entries.ts';
 import { checkData, decodeHead, type ReadHead } from './record.ts';
 
 export interface TailFrame {

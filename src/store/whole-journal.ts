@@ -2,16 +2,23 @@
  * The journal as the store has it: opened at the start with what a crash may have left, and set right after a failure of the disk,
  * so that memory and disk say the same again before anything more is taken.
  */
-import { mkdir, rename } from 'node:fs/promises';
+import { rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Catalogue } from './catalogue.ts';
 import type { Damage } from './checkpoint-folder.ts';
+import { makeFolder } from './files.ts';
 import type { HeldSession } from './held-session.ts';
 import { encodeEntry, type KeyEntry } from './idempotency.ts';
-import { Journal, journalNumbers } from './journal.ts';
+import { Journal } from './journal.ts';
 import { checkJournal } from './journal-check.ts';
 import { JournalDamage, type JournalFile } from './journal-file.ts';
+import { fileName, journalNumbers } from './journal-folder.ts';
 import type { FoundSession } from './recovery.ts';
+
+/** Entries of records that memory does not have: of one transaction's requests. */
+const entriesMax = 1_000_000;
+/** What a key takes at most, in a file of their own. */
+const keyBytes = 1_024;
 
 export interface OpenedJournal {
   readonly journal: Journal;
@@ -47,24 +54,30 @@ export async function openJournal(
   }
 }
 
-/** Reads what is needed in a process of its own; nothing is if all were shut down. */
+/** Reads what is needed in a process of its own. */
 async function check(folder: string, wanted: readonly FoundSession[]): Promise<ReadonlyMap<string, string>> {
-  await mkdir(folder, { recursive: true });
+  await makeFolder(folder);
   const newest = (await journalNumbers(folder)).at(-1);
-  if (newest === undefined || wanted.length === 0) return new Map();
+  if (newest === undefined) return missing(wanted);
   const list = wanted.map(({ record, checkpoints }) => {
     const [checkpoint] = checkpoints.since(record.first_checkpoint);
     return [record.journal, checkpoint?.revision ?? 0] as const;
   });
   try {
-    return await checkJournal(join(folder, `${String(newest).padStart(6, '0')}.mdb`), list);
+    return await checkJournal(join(folder, fileName(newest)), list);
   } catch (error) {
     throw new JournalDamage((error as Error).message);
   }
 }
 
+/** A session that this version has written has a journal. */
+function missing(wanted: readonly FoundSession[]): ReadonlyMap<string, string> {
+  const lost = wanted.filter(({ checkpoints }) => checkpoints.journal !== undefined);
+  return new Map(lost.map(({ record }) => [record.journal, 'there must be a journal. There is none']));
+}
+
 async function setAside(folder: string, aside: string): Promise<string> {
-  await mkdir(aside, { recursive: true });
+  await makeFolder(aside);
   const target = join(aside, `journal.${Date.now()}`);
   await rename(folder, target);
   return target;
@@ -90,26 +103,28 @@ export async function setRight(
       if (!(error instanceof JournalDamage)) throw error;
     }
   }
-  for (const held of sessions) await held.save();
-  await journal.beginAnew((file) => {
+  for (const held of sessions) await held.checkpoints.save();
+  const keys = new Map(sessions.map((held) => [held, ownKeys(held)]));
+  const fill = (file: JournalFile): void => {
     catalogue.put(file, gone);
-    for (const { live } of sessions) {
-      live.log.journal.moveTo(
-        file,
-        live.session.revision,
-        live.keys.entries.filter(({ sentTo }) => sentTo === undefined).map(encodeEntry),
-      );
-    }
-  }, aside);
+    for (const [{ live }, own] of keys) live.log.journal.moveTo(file, live.session.revision, own);
+  };
+  const count = [...keys.values()].reduce((sum, own) => sum + own.length, gone.length);
+  await journal.beginAnew(fill, count * keyBytes, aside);
   for (const { live } of sessions) live.log.beganAnew(live.durability);
 }
 
+/** The keys that stand with the session, encoded. */
+function ownKeys({ live }: HeldSession): Buffer[] {
+  return live.keys.entries.filter(({ sentTo }) => sentTo === undefined).map(encodeEntry);
+}
+
 /** Entries of records that memory does not have. Throws where it has one that the file has not. */
-function superfluous(file: JournalFile, { live, isSaved }: HeldSession): Buffer[] {
+function superfluous(file: JournalFile, { live, checkpoints }: HeldSession): Buffer[] {
   const { id } = live.log.journal;
   const { revision } = live.session;
-  if (!isSaved && live.log.isOn && file.headAt(id, revision) === undefined) {
+  if (!checkpoints.isSaved && live.log.isOn && file.headAt(id, revision) === undefined) {
     throw new JournalDamage(`the journal must have come to revision ${revision} of a session. It has not`);
   }
-  return file.recordEntries(id, revision + 1, Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY);
+  return file.recordEntries(id, revision + 1, Number.POSITIVE_INFINITY, entriesMax);
 }

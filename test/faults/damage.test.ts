@@ -17,7 +17,7 @@ async function prepare(t: Parameters<typeof openStore>[0], folder: string): Prom
   const hurt = await createOnPath(store, 'hurt');
   for (let k = 0; k < 2; k++) {
     await advance(hurt, 2);
-    await hurt.checkpoint();
+    await hurt.checkpoints.write();
   }
   await close();
 }

@@ -39,10 +39,10 @@ function assertStorageProblem(error: unknown, { code }: Failure): void {
 /** The checkpoints in memory are those in the folder, whole, and nothing else is there but what says nothing by itself. */
 async function assertAgreement(held: HeldSession, folder: string): Promise<void> {
   const files = await readdir(folder);
-  const expected = held.checkpoints.flatMap(({ id }) => [`${id}.safetensors`, `${id}.safetensors.sha256`]);
+  const expected = held.checkpoints.list.flatMap(({ id }) => [`${id}.safetensors`, `${id}.safetensors.sha256`]);
   const alone = files.filter((file) => file.endsWith('.sha256') && !files.includes(file.slice(0, -'.sha256'.length)));
   assert.deepEqual(files.filter((file) => !alone.includes(file)).sort(), [...expected, 'session.json'].sort());
-  for (const { id, sha256 } of held.checkpoints) {
+  for (const { id, sha256 } of held.checkpoints.list) {
     const bytes = await readFile(join(folder, `${id}.safetensors`));
     assert.equal(createHash('sha256').update(bytes).digest('hex'), sha256);
   }
@@ -67,7 +67,7 @@ test('a checkpoint fails whole, and the ones before it stay', { timeout: 120_000
   const held = await createOnPath(store, 'a', { keep: 2 });
   const checkpoint = async () => {
     await advance(held, 1);
-    await held.checkpoint();
+    await held.checkpoints.write();
   };
   await checkpoint();
   const disk = await FailingDisk.install(t);
@@ -103,7 +103,7 @@ test('a creation fails whole: there is no such session, nothing of it is left, a
   await createOnPath(store, 'other');
   const disk = await FailingDisk.install(t);
   const create = () => createOnPath(store, 'new');
-  const remove = () => store.delete('new', false, undefined);
+  const remove = () => store.delete('new', false, {});
   const once = await failuresOf(disk, writes, false, create);
   await remove();
   const lasting = once.filter(({ code }) => code === 'EIO').map((failure) => ({ ...failure, lasting: true }));
@@ -130,7 +130,7 @@ for (const keep of [false, true]) {
     const folder = await temporaryFolder(t);
     const { store } = await openStore(t, folder);
     const disk = await FailingDisk.install(t);
-    const remove = () => store.delete('a', keep, undefined);
+    const remove = () => store.delete('a', keep, {});
     await createOnPath(store, 'a');
     const failures = await failuresOf(disk, [...writes, 'rm'], false, remove);
     assert.ok(failures.length >= 2 * 4, `${failures.length}`);
@@ -143,7 +143,7 @@ for (const keep of [false, true]) {
       if (error !== undefined) {
         assertStorageProblem(error, failure);
         await advance(held, 1);
-        await held.checkpoint();
+        await held.checkpoints.write();
       }
       assert.deepEqual(
         store.list().map(({ name }) => name),
@@ -175,7 +175,7 @@ test('a first step whose revision cannot be reserved is refused and changes noth
     const failure = { operations: writes, at, code: 'EIO' as const };
     const { calls, error } = await disk.during(failure, () => advance(held, 1));
     if (calls <= at) {
-      assert.equal(error, undefined);
+      assert.equal(error, {});
       assert.ok(at >= 6, `${at}`);
       return;
     }
@@ -203,7 +203,7 @@ test('a checkpoint by rule that fails is logged, costs no step, and is tried aga
     await advance(held, 2);
     while (failed() === 0) await nextTurn();
   });
-  assert.equal(error, undefined);
+  assert.equal(error, {});
   assert.equal(held.view.lastCheckpoint?.iterations, 0);
   const written = new Promise<void>((resolve) => {
     store.onCheckpoint = () => resolve();
@@ -221,7 +221,7 @@ test('at the end, one session that cannot be saved is logged and costs the other
   for (const name of ['a', 'b', 'c']) await advance(await createOnPath(store, name), 3);
   const disk = await FailingDisk.install(t);
   const { error } = await disk.during({ operations: ['sync'], at: 0, code: 'EIO' }, close);
-  assert.equal(error, undefined);
+  assert.equal(error, {});
   assert.equal(log.filter((line) => line.startsWith('error the last checkpoint could not be written')).length, 1);
   const { store: again } = await openStore(t, folder);
   assert.deepEqual(
@@ -242,7 +242,7 @@ test('a disk that takes a few bytes at a time gets all of them', async (t) => {
     return write.call(this, bytes, from, Math.min(count, 100), at);
   });
   await advance(held, 1);
-  await held.checkpoint();
+  await held.checkpoints.write();
   t.mock.restoreAll();
   await assertAgreement(held, join(folder, 'sessions/a'));
   const { damaged, states } = await crashed(t, folder);

@@ -126,9 +126,12 @@ test('a folder that takes no writes is refused at the start, with the reason', a
   await (await openStore(t, folder)).close();
   await run('mount', ['-o', 'remount,ro', folder]);
   const silent = { info: () => undefined, warn: () => undefined, error: () => undefined };
-  await assert.rejects(Store.open({ dataDir: folder, memoryBytesMax: 1, threads: 0 }, silent), ({ message }: Error) => {
-    assert.match(message, /^DATA_DIR must be a folder that this server can write to .*EROFS/);
-    assert.ok(message.includes(folder));
-    return true;
-  });
+  await assert.rejects(
+    Store.open({ dataDir: folder, memoryBytesMax: 1, threads: 0, keysMax: 100 }, silent),
+    ({ message }: Error) => {
+      assert.match(message, /^DATA_DIR must be a folder that this server can write to .*EROFS/);
+      assert.ok(message.includes(folder));
+      return true;
+    },
+  );
 });

@@ -201,8 +201,8 @@ describe('a deletion', () => {
     await create(api, 'd-queue', { w: { values: [0] } });
     const json = { gradients: { w: { values: [1] } } };
     // Begun here, so that it is the first in the session's queue; the pushes meet it at work.
-    const deletion = api.store.delete('d-queue', false, undefined);
-    const waiting = api.store.session('d-queue').applyGradients(new Map(), undefined, undefined, () => []);
+    const deletion = api.store.delete('d-queue', false, {});
+    const waiting = api.store.session('d-queue').applyGradients(new Map(), {}, { receive: () => [] });
     const pushes = Array.from({ length: 10 }, () => api.call('POST', '/v1/sessions/d-queue/gradients', { json }));
     await assert.rejects(waiting, { code: 'session_not_found' });
     for (const answer of await Promise.all(pushes)) refused(answer, 'session_not_found');

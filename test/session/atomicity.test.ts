@@ -7,7 +7,7 @@ import { describe, test } from 'node:test';
 import type { Problem } from '../../src/errors.ts';
 import type { Slices } from '../../src/session/gradient.ts';
 import type { Session } from '../../src/session/session.ts';
-import { applyStep, dense, everything, read, sampleSession, sparse } from '../support/sessions.ts';
+import { applyStep, assign, dense, everything, patch, read, sampleSession, sparse } from '../support/sessions.ts';
 
 const good: Record<string, Slices> = { w: dense([1, 1, 1, 1, 1, 1], [3, 2]) };
 const huge = 1e39;
@@ -96,7 +96,8 @@ const refusals: readonly [what: string, act: (session: Session) => unknown, code
   [
     'an assignment to no variable',
     (s) =>
-      s.assign(
+      assign(
+        s,
         'w',
         new Map([
           ['b', dense([0, 0], [2])],
@@ -109,7 +110,8 @@ const refusals: readonly [what: string, act: (session: Session) => unknown, code
   [
     'an assignment of another shape',
     (s) =>
-      s.assign(
+      assign(
+        s,
         'm',
         new Map([
           ['b', dense([0, 0], [2])],
@@ -122,7 +124,8 @@ const refusals: readonly [what: string, act: (session: Session) => unknown, code
   [
     'rows assigned twice',
     (s) =>
-      s.assign(
+      assign(
+        s,
         'w',
         new Map([
           ['b', dense([0, 0], [2])],
@@ -135,7 +138,8 @@ const refusals: readonly [what: string, act: (session: Session) => unknown, code
   [
     'rows assigned past the end',
     (s) =>
-      s.assign(
+      assign(
+        s,
         'v',
         new Map([
           ['b', dense([0, 0], [2])],
@@ -148,7 +152,8 @@ const refusals: readonly [what: string, act: (session: Session) => unknown, code
   [
     '1e39 assigned to F32',
     (s) =>
-      s.assign(
+      assign(
+        s,
         'w',
         new Map([
           ['b', dense([0, 0], [2])],
@@ -160,13 +165,13 @@ const refusals: readonly [what: string, act: (session: Session) => unknown, code
   ],
   [
     '1e39 beside an infinity assigned to F32',
-    (s) => s.assign('w', new Map([['w', dense([Number.POSITIVE_INFINITY, huge, 0, 0, 0, 0], [3, 2], 'F64')]])),
+    (s) => assign(s, 'w', new Map([['w', dense([Number.POSITIVE_INFINITY, huge, 0, 0, 0, 0], [3, 2], 'F64')]])),
     'invalid_argument',
     /range of F32/,
   ],
   [
     'a patch that no Adamax can have',
-    (s) => s.patch({ iterations: 9, metadata: { a: 1 }, optimizer: { config: { beta_1: 1 } } }),
+    (s) => patch(s, { iterations: 9, metadata: { a: 1 }, optimizer: { config: { beta_1: 1 } } }),
     'invalid_argument',
     /beta_1/,
   ],
@@ -193,10 +198,7 @@ describe('a request that is refused leaves every bit, the revision and the count
     const session = await sampleSession();
     const before = everything(session);
     const checked = await session.check(new Map(Object.entries(good)));
-    await assert.rejects(
-      session.apply(checked, () => assert.fail('no room')),
-      /no room/,
-    );
+    assert.throws(() => session.prepare(checked, () => assert.fail('no room')), /no room/);
     assert.deepEqual(everything(session), before);
   });
 

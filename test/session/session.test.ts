@@ -11,7 +11,18 @@ import type { Session } from '../../src/session/session.ts';
 import { defaultSettings } from '../../src/session/settings.ts';
 import { assertSameBits, encode, randomFloats, randomUnits } from '../support/floats.ts';
 import { referenceDense, referenceScalars, referenceSparse, type State } from '../support/reference-adamax.ts';
-import { applyStep, dense, everything, read, sampleSession, sessionOf, sparse, valuesOf } from '../support/sessions.ts';
+import {
+  applyStep,
+  assign,
+  dense,
+  everything,
+  patch,
+  read,
+  sampleSession,
+  sessionOf,
+  sparse,
+  valuesOf,
+} from '../support/sessions.ts';
 
 const good: Record<string, Slices> = { w: dense([1, 1, 1, 1, 1, 1], [3, 2]) };
 
@@ -70,7 +81,7 @@ describe('a step', () => {
   test('gives nothing to who gives no places', async () => {
     const [asked, silent] = [await sampleSession(), await sampleSession()];
     await applyStep(asked, good);
-    await silent.apply(await silent.check(new Map(Object.entries(good))), () => []);
+    await silent.apply(silent.prepare(await silent.check(new Map(Object.entries(good))), () => []));
     assert.deepEqual(everything(silent), everything(asked));
   });
 });
@@ -104,7 +115,8 @@ describe('an assignment', () => {
   test('overwrites a part, whole or by rows, raises the revision by one and leaves the counter', async () => {
     const session = await sampleSession();
     const slots = await valuesOf(session, 'v');
-    const { revision, iterations } = session.assign(
+    const { revision, iterations } = assign(
+      session,
       'm',
       new Map([
         ['w', sparse([2, 0], [1, 2, 3, 4], [2, 2], 'BF16')],
@@ -127,7 +139,7 @@ describe('an assignment', () => {
   test('takes infinities and NaN as they are, from F64 too', async () => {
     const session = await sampleSession();
     const values = [Number.POSITIVE_INFINITY, Number.NaN, 1, 2, 3, Number.NEGATIVE_INFINITY];
-    session.assign('w', new Map([['w', dense(values, [3, 2], 'F64')]]));
+    assign(session, 'w', new Map([['w', dense(values, [3, 2], 'F64')]]));
     assert.deepEqual((await valuesOf(session, 'w')).w, values);
   });
 });
@@ -135,18 +147,18 @@ describe('an assignment', () => {
 describe('a patch', () => {
   test('merges, takes effect at the next step and raises the revision by one', async () => {
     const session = await sampleSession();
-    const head = session.patch({
+    const head = patch(session, {
       iterations: 7,
       optimizer: { config: { learning_rate: 0.25, decay: null } },
       metadata: { a: { b: 1, c: 2 } },
     });
     assert.deepEqual(head, { session: 's', revision: 43, iterations: 7, learningRate: 0.25 });
-    session.patch({ metadata: { a: { b: null }, d: [1] }, checkpointing: { keep: 2 } });
+    patch(session, { metadata: { a: { b: null }, d: [1] }, checkpointing: { keep: 2 } });
     const { optimizer, settings } = session.contents;
     assert.deepEqual([optimizer.learning_rate, optimizer.decay, optimizer.beta_1], [0.25, 0, 0.9]);
     assert.deepEqual(settings.metadata, { a: { c: 2 }, d: [1] });
     assert.deepEqual(settings.checkpointing, { ...defaultSettings.checkpointing, keep: 2 });
-    session.patch({ metadata: null, checkpointing: null });
+    patch(session, { metadata: null, checkpointing: null });
     assert.deepEqual(session.contents.settings, defaultSettings);
     assert.equal((await applyStep(session, good)).head.iterations, 8);
   });

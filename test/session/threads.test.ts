@@ -51,7 +51,7 @@ async function train(executor: Executor, number: number): Promise<unknown[]> {
     return places;
   };
   for (let step = 0; step < 3; step++) {
-    await session.apply(await session.check(gradientsOf(10 * number + step)), receive);
+    await session.apply(session.prepare(await session.check(gradientsOf(10 * number + step)), receive));
     told.push(last.map((bytes) => bytes.toString('hex')));
   }
   await session.read('m', undefined, receive);
@@ -76,7 +76,7 @@ test('all that a large request asks for is left to the threads, however many var
 test('a gradient that is refused leaves every bit as it was', async () => {
   const { contents, createdAt } = sessionOf(variables);
   const session = new Session('s', createdAt, contents, 1, threads);
-  await session.apply(await session.check(gradientsOf(1)), () => []);
+  await session.apply(session.prepare(await session.check(gradientsOf(1)), () => []));
   const before = everything(session);
   const wrong = new Map([...gradientsOf(2), ['v5', dense([0, 0, Number.NaN, 0, 0, 0, 0], [7])]]);
   await assert.rejects(session.check(wrong), { code: 'gradient_not_finite', message: /"v5"/ });

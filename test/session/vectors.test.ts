@@ -8,7 +8,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import type { Slices } from '../../src/session/gradient.ts';
-import { applyStep, dense, sessionOf, sparse, valuesOf } from '../support/sessions.ts';
+import { applyStep, dense, patch, sessionOf, sparse, valuesOf } from '../support/sessions.ts';
 
 type Nested = number | readonly Nested[];
 type ByVariable = Record<string, Nested>;
@@ -100,9 +100,9 @@ async function run(given: VectorCase): Promise<void> {
   );
   for (const [step, { set_learning_rate, set_iterations, grads }] of steps.entries()) {
     if (set_learning_rate !== undefined) {
-      session.patch({ optimizer: { config: { learning_rate: set_learning_rate } } });
+      patch(session, { optimizer: { config: { learning_rate: set_learning_rate } } });
     }
-    if (set_iterations !== undefined) session.patch({ iterations: set_iterations });
+    if (set_iterations !== undefined) patch(session, { iterations: set_iterations });
     const { head } = await applyStep(session, gradientsOf(given, grads));
     const wanted = expected[step] as Expected;
     assert.equal(head.iterations, wanted.iterations);
@@ -132,7 +132,7 @@ describe('a session’s learning rate follows a schedule as TensorFlow has it', 
   for (const { name, schedule, steps, expected } of vectors.schedule_cases) {
     test(`in ${name}`, () => {
       const session = sessionOf({}, { config: { learning_rate: schedule } });
-      const rates = steps.map((iterations) => session.patch({ iterations }).learningRate);
+      const rates = steps.map((iterations) => patch(session, { iterations }).learningRate);
       assert.deepEqual(rates, expected.map(Math.fround));
     });
   }

@@ -35,7 +35,7 @@ after(() => rm(folder, { recursive: true }));
 async function write(session: Session, giveUp: () => Error | undefined = goOn) {
   const snapshot = takeSnapshot(session);
   try {
-    return await writeCheckpointFile(path, snapshot, savedAt, giveUp);
+    return await writeCheckpointFile(path, snapshot, { savedAt, journal: '00000000000000ff' }, giveUp);
   } finally {
     snapshot.end();
   }
@@ -82,11 +82,12 @@ const configs = fc.record({
 });
 const text = fc.string({ unit: 'binary', maxLength: 12 });
 const settings = fc.record({
-  durability: fc.constant('checkpoint' as const),
+  durability: fc.constantFrom('always' as const, 'everysec' as const, 'checkpoint' as const),
   checkpointing: fc.record({
     every_steps: fc.option(fc.integer({ min: 1 })),
     every_seconds: fc.option(fc.integer({ min: 1 })),
     keep: fc.integer({ min: 1, max: 99 }),
+    keep_journal_steps: fc.option(fc.nat(), { nil: null }),
   }),
   aggregation: fc.constant({ mode: 'async' as const }),
   // Through JSON, as metadata has always come.
@@ -172,7 +173,7 @@ describe('a session that is written and read again', () => {
     let stepping: Promise<void> | undefined;
     // The memory changes before the call returns; the next step waits until this one is over.
     const step = async (): Promise<void> => {
-      await session.apply(checked, () => []);
+      await session.apply(session.prepare(checked, () => []));
       steps++;
       stepping = undefined;
     };

@@ -35,7 +35,7 @@ const ids = (folder: CheckpointFolder) => folder.list().map(({ id }) => id);
 async function write(folder: CheckpointFolder, session: Session, giveUp: () => Error | undefined = () => undefined) {
   const snapshot = takeSnapshot(session);
   try {
-    return await folder.write(snapshot, '2026-03-04T05:06:07.890Z', giveUp);
+    return await folder.write(snapshot, { savedAt: '2026-03-04T05:06:07.890Z', journal: '00000000000000ff' }, giveUp);
   } finally {
     snapshot.end();
   }

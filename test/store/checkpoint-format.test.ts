@@ -8,7 +8,7 @@ import { sessionOf } from '../support/sessions.ts';
 
 const session = sessionOf({ w: { shape: [2] } }, { iterations: 5, revision: 6 });
 const snapshot = takeSnapshot(session);
-const metadata = checkpointMetadata(snapshot, '2026-03-04T05:06:07.890Z');
+const metadata = checkpointMetadata(snapshot, { savedAt: '2026-03-04T05:06:07.890Z', journal: '00000000000000ff' });
 const tensors = checkpointTensors(snapshot);
 const [w, m, v] = tensors as [TensorPlan, TensorPlan, TensorPlan];
 snapshot.end();

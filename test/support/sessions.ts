@@ -3,7 +3,14 @@
 import { type Part, parts } from '../../src/kernel/extent.ts';
 import { parseOptimizer } from '../../src/optimizer/adamax-config.ts';
 import type { Slices } from '../../src/session/gradient.ts';
-import { type Head, type Outgoing, type Receive, type Selection, Session } from '../../src/session/session.ts';
+import {
+  type Head,
+  type Outgoing,
+  type Receive,
+  type Selection,
+  Session,
+  type SessionPatch,
+} from '../../src/session/session.ts';
 import { defaultSettings, type SessionSettings } from '../../src/session/settings.ts';
 import { allocateVariables } from '../../src/session/variable.ts';
 import type { FloatDtype, IndexDtype, VariableDtype } from '../../src/tensor/dtype.ts';
@@ -86,7 +93,7 @@ export async function applyStep(
   base?: number,
 ): Promise<Received> {
   const checked = await session.check(new Map(Object.entries(gradients)), base);
-  return receiving((receive) => session.apply(checked, receive));
+  return receiving((receive) => session.apply(session.prepare(checked, receive)));
 }
 
 export function read(session: Session, part: Part, selections?: readonly Selection[]): Promise<Received> {
@@ -134,4 +141,14 @@ export function everything(session: Session): object {
     optimizer: structuredClone(optimizer),
     settings: structuredClone(settings),
   };
+}
+
+/** Checks and assigns at once. */
+export function assign(session: Session, part: Part, assignments: ReadonlyMap<string, Slices>): Head {
+  return session.assign(session.checkAssignments(part, assignments));
+}
+
+/** Works out what a merge patch comes to, and applies it. */
+export function patch(session: Session, changes: SessionPatch): Head {
+  return session.configure(session.patched(changes));
 }

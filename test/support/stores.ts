@@ -20,7 +20,7 @@ export async function openStore(t: { after(task: () => Promise<void>): void }, f
   const line = (level: string) => (fields: object, message: string) => {
     log.push(`${level} ${message} ${JSON.stringify(fields)}`);
   };
-  const config = { dataDir: folder, memoryBytesMax: 1_000_000_000, threads: 2 };
+  const config = { dataDir: folder, memoryBytesMax: 1_000_000_000, threads: 2, keysMax: 100 };
   const store = await Store.open(config, { info: line('info'), warn: line('warn'), error: line('error') });
   let open = true;
   const close = async (): Promise<void> => {
@@ -32,19 +32,21 @@ export async function openStore(t: { after(task: () => Promise<void>): void }, f
   return { store, log, close };
 }
 
-/** A session at the start of the path, with checkpoints as these rules say, and else by hand only. */
-export function createOnPath(
+/** A session at the start of the path, with checkpoints as these rules say, and else by hand only; without a journal by default. */
+export async function createOnPath(
   store: Store,
   name: string,
   rules: Partial<SessionSettings['checkpointing']> = {},
+  durability: SessionSettings['durability'] = 'checkpoint',
 ): Promise<HeldSession> {
   const checkpointing = { ...defaultSettings.checkpointing, every_steps: null, every_seconds: null, ...rules };
-  const settings = { ...defaultSettings, checkpointing };
-  return store.create(name, { bytes: 10_000, make: async () => sessionOf(pathVariables, { settings }).contents });
+  const settings = { ...defaultSettings, durability, checkpointing };
+  const make = async () => sessionOf(pathVariables, { settings }).contents;
+  return (await store.create(name, { bytes: 10_000, make })).result;
 }
 
 /** Takes so many steps along the path. */
 export async function advance(held: HeldSession, steps: number): Promise<void> {
   const gradients = new Map(Object.entries(pathStep));
-  for (let step = 0; step < steps; step++) await held.applyGradients(gradients, undefined, undefined, () => []);
+  for (let step = 0; step < steps; step++) await held.applyGradients(gradients, {}, { receive: () => [] });
 }

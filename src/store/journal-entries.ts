@@ -1,0 +1,47 @@
+/** How the journal's entries are named, and where their values lie: what lmdb is told of both. */
+import * as lmdb from 'lmdb';
+
+/** Of a session, 8 bytes, drawn when it is created. */
+export type SessionId = Buffer;
+
+/** What an entry is. */
+export const recordPrefix = 1;
+export const keyPrefix = 2;
+
+export function entryKey(prefix: number, session: SessionId, number: number, piece: number): Buffer {
+  const key = Buffer.allocUnsafe(21);
+  key[0] = prefix;
+  session.copy(key, 1);
+  key.writeDoubleBE(number, 9);
+  key.writeUInt32BE(piece, 17);
+  return key;
+}
+
+/** Of all entries behind number `after`. */
+export function range(prefix: number, session: SessionId, after: number): { start: Buffer; end: Buffer } {
+  return {
+    start: entryKey(prefix, session, after, after === 0 ? 0 : 0xffff_ffff),
+    end: entryKey(prefix, session, Number.POSITIVE_INFINITY, 0),
+  };
+}
+
+/** Views that lie one behind the other in the same memory become one. */
+export function runsOf(data: readonly Uint8Array[]): Buffer[] {
+  const runs: Buffer[] = [];
+  for (const view of data) {
+    const last = runs.at(-1);
+    if (last !== undefined && last.buffer === view.buffer && last.byteOffset + last.length === view.byteOffset) {
+      runs[runs.length - 1] = Buffer.from(last.buffer, last.byteOffset, last.length + view.length);
+    } else if (view.length > 0) runs.push(Buffer.from(view.buffer, view.byteOffset, view.length));
+  }
+  return runs;
+}
+
+/** lmdb finds out for itself where a value lies, but not in shared memory, where it has to be told. */
+export function giveAddress({ buffer }: Buffer): void {
+  const memory = buffer as ArrayBufferLike & { address?: number };
+  if (memory instanceof SharedArrayBuffer) memory.address ??= nativeAddon.getBufferAddress(Buffer.from(memory));
+}
+
+/** Exported by lmdb's module, but not by its types. */
+const { nativeAddon } = lmdb as unknown as { nativeAddon: { getBufferAddress(buffer: Buffer): number } };

@@ -1,0 +1,169 @@
+/** How sessions come and go: creation, fork and deletion, each applied once however often it is asked for. */
+import { Problem } from '../errors.ts';
+import type { Threads } from '../kernel/threads.ts';
+import { sessionsMax } from '../limits.ts';
+import { type Head, Session, type SessionContents } from '../session/session.ts';
+import { settle } from './creation.ts';
+import { storageProblem } from './files.ts';
+import type { HeldSession } from './held-session.ts';
+import type { KeyEntry, RequestKey } from './idempotency.ts';
+import { type ChangeRequest, notFound } from './live-session.ts';
+import type { Log } from './log.ts';
+import type { MemoryBudget } from './memory-budget.ts';
+import { type Names, taken } from './names.ts';
+import type { Outcome } from './outcome.ts';
+import type { SessionFolder } from './session-folder.ts';
+import type { Started } from './start.ts';
+
+/** A session to be created, checked already: what it will take, and how to make it. */
+export interface NewSession {
+  /** Memory for its variables and slots. */
+  readonly bytes: number;
+  make(): Promise<SessionContents>;
+}
+
+/** What of the store sessions come into and go from. */
+export interface Household {
+  readonly sessions: Map<string, HeldSession>;
+  readonly names: Names;
+  readonly memory: MemoryBudget;
+  readonly threads: Threads;
+  readonly log: Log;
+  readonly place: (name: string) => SessionFolder;
+  /** Throws `recovering` until all sessions are back. */
+  readonly recovered: () => Started;
+}
+
+export class Lifecycle {
+  readonly #house: Household;
+
+  constructor(house: Household) {
+    this.#house = house;
+  }
+
+  /** Creates a session; it is on the disk when this returns. Throws `session_exists`. */
+  create(name: string, wanted: NewSession, key?: RequestKey): Promise<Outcome<HeldSession>> {
+    const make = async () => ({ contents: await wanted.make(), keys: [] });
+    return this.#house.names.keysOf(name).once(
+      key,
+      () => this.#create(name, wanted.bytes, make, key, undefined),
+      (entry) => this.#made(entry),
+    );
+  }
+
+  /**
+   * Creates the session `into` with the state of `name` as it stands, or last stood at `iterations`. What the keys of that time
+   * did is known to it as well. Throws `session_exists` and `iteration_unavailable`.
+   */
+  fork(
+    name: string,
+    into: string,
+    iterations: number | undefined,
+    request: ChangeRequest,
+  ): Promise<Outcome<HeldSession>> {
+    const keys = this.#house.names.keysOf(name);
+    const first = () => {
+      const held = this.#session(name);
+      const make = async () => {
+        const { contents, revision } = await held.copy(iterations, request);
+        const known = keys.entries.filter((entry) => entry.sentTo === undefined && entry.revision <= revision);
+        return { contents, keys: known.map((entry) => ({ ...entry, revision: 0 })) };
+      };
+      return this.#create(into, held.bytes, make, request.key, name);
+    };
+    return keys.once(request.key, first, (entry) => this.#made(entry));
+  }
+
+  /** Deletes a session and, unless they are to be kept, its checkpoints. */
+  delete(name: string, keepCheckpoints: boolean, request: ChangeRequest): Promise<Outcome<void>> {
+    const first = async () => {
+      const held = this.#session(name);
+      await this.#house.names.alone(name, () => this.#delete(held, keepCheckpoints, request));
+      return { result: undefined, replayed: false };
+    };
+    return this.#house.names.keysOf(name).once(request.key, first, async () => ({ result: undefined, replayed: true }));
+  }
+
+  async #create(
+    name: string,
+    bytes: number,
+    make: () => Promise<{ contents: SessionContents; keys: readonly KeyEntry[] }>,
+    key: RequestKey | undefined,
+    sentTo: string | undefined,
+  ): Promise<Outcome<HeldSession>> {
+    return this.#house.names.alone(name, async () => {
+      const { journal } = this.#house.recovered();
+      if (this.#house.sessions.has(name)) throw taken(name);
+      if (this.#house.sessions.size >= sessionsMax) {
+        throw new Problem('session_quota_exceeded', `at most ${sessionsMax} sessions can exist. Received: one more`, {
+          headers: { 'retry-after': '60' },
+        });
+      }
+      const release = this.#house.memory.reserve(bytes);
+      let session: Session | undefined;
+      try {
+        const { contents, keys } = await make();
+        session = new Session(name, new Date().toISOString(), contents, 0, this.#house.threads);
+        const entries = key === undefined ? keys : [...keys, creationEntry(key, session.head, sentTo)];
+        const held = await settle(this.#house.place(name), journal, session, entries);
+        for (const entry of entries) this.#house.names.remember(name, entry);
+        this.#house.sessions.set(name, held);
+        this.#house.log.info({ session: name }, 'session created');
+        return { result: held, replayed: false };
+      } catch (error) {
+        session?.release();
+        throw storageProblem(error);
+      } finally {
+        release();
+      }
+    });
+  }
+
+  #session(name: string): HeldSession {
+    this.#house.recovered();
+    const held = this.#house.sessions.get(name);
+    if (held === undefined) throw notFound(name);
+    return held;
+  }
+
+  /** What a creation made, for its repeat. Throws `session_not_found` where it has been deleted since. */
+  async #made({ made }: KeyEntry): Promise<Outcome<HeldSession>> {
+    return { result: this.#session(made as string), replayed: true };
+  }
+
+  async #delete(held: HeldSession, keepCheckpoints: boolean, request: ChangeRequest): Promise<void> {
+    const { deletions } = this.#house.recovered();
+    const { name } = held;
+    const kept = this.#house.names.keysOf(name).entries.filter(({ made }) => made === name);
+    const { head } = held.view;
+    if (request.key !== undefined) kept.push({ ...request.key, ...positionOf(head) });
+    const entries = kept.map((entry) => ({ ...entry, sentTo: entry.sentTo ?? name }));
+    const journal = held.live.log.journal.id.toString('hex');
+    let finish: (() => Promise<void>) | undefined;
+    await held.delete(request, async () => {
+      finish = await deletions.decide({ name, journal, keep_checkpoints: keepCheckpoints }, entries);
+    });
+    this.#house.sessions.delete(name);
+    this.#house.names.forget(name, entries);
+    await finish?.().catch((error) => {
+      this.#house.log.warn(
+        { session: name, error: String(error) },
+        'what is left of a deleted session goes at the next start',
+      );
+    });
+    this.#house.log.info({ session: name, keepCheckpoints }, 'session deleted');
+  }
+}
+
+function creationEntry(key: RequestKey, head: Head, sentTo: string | undefined): KeyEntry {
+  const entry = { ...key, ...positionOf(head), made: head.session };
+  return sentTo === undefined ? entry : { ...entry, sentTo };
+}
+
+function positionOf({
+  revision,
+  iterations,
+  learningRate,
+}: Head): Pick<KeyEntry, 'revision' | 'iterations' | 'learningRate'> {
+  return { revision, iterations, learningRate };
+}

@@ -1,0 +1,22 @@
+/** What came of a request for a change, or had come of it when the request is a repeat. */
+import type { KeyEntry } from './idempotency.ts';
+import type { ChangeRequest, LiveSession } from './live-session.ts';
+
+export interface Outcome<T> {
+  readonly result: T;
+  readonly replayed: boolean;
+}
+
+/** Carries out `first`, or `again` for a repeat of a request to this session. */
+export function outcomeOf<T>(
+  live: LiveSession,
+  { key }: ChangeRequest,
+  first: () => Promise<T>,
+  again: (entry: KeyEntry) => Promise<T>,
+): Promise<Outcome<T>> {
+  return live.keys.once<Outcome<T>>(
+    key,
+    async () => ({ result: await first(), replayed: false }),
+    async (entry) => ({ result: await again(entry), replayed: true }),
+  );
+}

@@ -1,0 +1,53 @@
+/**
+ * Room on the disk for what lmdb is about to write. A write of its own that fails can end the process, so it must not meet a
+ * full disk: while there is plenty that is looked at now and then, and where there is not, its file is first made as long as
+ * it can come to be, with zeros, by a write that may fail.
+ */
+import { open, stat, statfs } from 'node:fs/promises';
+
+/** With so much to spare, nobody else fills the disk before the next look. */
+const plentyBytes = 64 * 1024 * 1024;
+const lookEveryMs = 1_000;
+const zeros = Buffer.alloc(256 * 1024);
+
+export class Room {
+  readonly #path: string;
+  /** Where lmdb's pages end. */
+  readonly #end: () => number;
+  #free = 0;
+  #lookedAt = Number.NEGATIVE_INFINITY;
+
+  /** Of the file at `path`, in which `end` bytes are in use. */
+  constructor(path: string, end: () => number) {
+    this.#path = path;
+    this.#end = end;
+  }
+
+  /** Throws what the file system says, if there is no room for `bytes` more. */
+  async require(bytes: number): Promise<void> {
+    const now = performance.now();
+    if (now - this.#lookedAt > lookEveryMs || this.#free - bytes < plentyBytes) {
+      const { bavail, bsize } = await statfs(this.#path);
+      this.#free = bavail * bsize;
+      this.#lookedAt = now;
+    }
+    if (this.#free - bytes < plentyBytes) await this.#lengthen(this.#end() + bytes);
+    this.#free -= bytes;
+  }
+
+  async #lengthen(bytes: number): Promise<void> {
+    const { size } = await stat(this.#path);
+    if (size >= bytes) return;
+    const file = await open(this.#path, 'r+');
+    try {
+      for (let at = size; at < bytes; ) {
+        at += (await file.write(zeros, 0, Math.min(zeros.length, bytes - at), at)).bytesWritten;
+      }
+    } catch (error) {
+      await file.truncate(size).catch(() => undefined);
+      throw error;
+    } finally {
+      await file.close();
+    }
+  }
+}

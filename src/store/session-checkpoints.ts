@@ -1,0 +1,122 @@
+/** The checkpoints of a session as requests meet them: to write, list, read, delete one, and to put the session back to it. */
+import type { Readable } from 'node:stream';
+import { Problem } from '../errors.ts';
+import { learningRateAt } from '../optimizer/scalars.ts';
+import type { CheckpointInfo } from './checkpoint-folder.ts';
+import type { Checkpointer, WrittenCheckpoint } from './checkpointer.ts';
+import { storageProblem } from './files.ts';
+import type { ChangeRequest, LiveSession } from './live-session.ts';
+import { type Outcome, outcomeOf } from './outcome.ts';
+import { type SessionView, viewOf } from './session-view.ts';
+
+export class SessionCheckpoints {
+  readonly #live: LiveSession;
+  readonly #checkpointer: Checkpointer;
+  readonly #onChange: () => void;
+
+  /** `onChange` is called after a restore, for whoever sees to checkpoints. */
+  constructor(live: LiveSession, checkpointer: Checkpointer, onChange: () => void) {
+    this.#live = live;
+    this.#checkpointer = checkpointer;
+    this.#onChange = onChange;
+  }
+
+  /** Newest first. */
+  get list(): CheckpointInfo[] {
+    return this.#checkpointer.folder.list();
+  }
+
+  /** By id, or `latest`. Throws `checkpoint_not_found`. */
+  find(id: string): CheckpointInfo {
+    return this.#checkpointer.folder.find(id);
+  }
+
+  /** The bytes `start` to `end` (inclusive) of a checkpoint's file. */
+  read(id: string, range: { start: number; end: number }): Promise<Readable> {
+    return this.#checkpointer.folder.read(id, range);
+  }
+
+  /** Writes a checkpoint of the session as it stands when its turn comes, while steps go on. */
+  write(request: ChangeRequest = {}): Promise<Outcome<WrittenCheckpoint>> {
+    const first = async () => {
+      const written = await this.#checkpointer.write(request.precondition);
+      await this.#note(request, { made: written.info.id });
+      return written;
+    };
+    return outcomeOf(this.#live, request, first, async ({ made, revision }) => {
+      return { info: this.find(made as string), revision, seconds: 0 };
+    });
+  }
+
+  /** Throws `checkpoint_in_use` for one that a restart needs. */
+  delete(id: string, request: ChangeRequest): Promise<Outcome<void>> {
+    const { folder } = this.#checkpointer;
+    const first = async () => {
+      const info = await this.#live.change({ precondition: request.precondition }, async () => {
+        const found = folder.find(id);
+        if (!this.#checkpointer.isNeeded(found.id)) return found;
+        const rule =
+          'a checkpoint that a restart needs must stay: the newest one, and the one restored until there is a newer one';
+        throw new Problem('checkpoint_in_use', `${rule}. Received: ${found.id}`);
+      });
+      await this.#note(request, { made: info.id });
+      await this.#checkpointer.undisturbed(() => folder.remove(info.id)).catch(rethrow);
+    };
+    return outcomeOf(this.#live, request, first, async ({ made }) => {
+      // The key came to the disk first: a crash may have come between.
+      if (this.list.some((each) => each.id === made)) await folder.remove(made as string).catch(rethrow);
+    });
+  }
+
+  /** Puts the session back to a checkpoint, with its optimizer and settings; the revision goes on. */
+  async restore(id: string, request: ChangeRequest): Promise<Outcome<SessionView>> {
+    const { folder } = this.#checkpointer;
+    const { session, log } = this.#live;
+    const first = () =>
+      this.#live.change(request, async (commit) => {
+        const info = folder.find(id);
+        const { contents } = await folder.load(info.id).catch(rethrow);
+        const { optimizer, iterations, settings } = contents;
+        const learningRate = learningRateAt(optimizer, iterations);
+        await commit({ kind: 'restore', checkpoint: info.id, sha256: info.sha256 }, { iterations, learningRate });
+        session.replace(contents);
+        this.#checkpointer.restoredFrom(info.id, session.revision);
+        log.levelChanged(settings.durability);
+        return viewOf(this.#live, this.#checkpointer);
+      });
+    const outcome = await outcomeOf(this.#live, request, first, async () => viewOf(this.#live, this.#checkpointer));
+    this.#onChange();
+    return outcome;
+  }
+
+  /** Seconds since the last checkpoint, or since the start. `now` in milliseconds. */
+  age(now: number): number {
+    return this.#checkpointer.age(now);
+  }
+
+  /** Writes a checkpoint if the session's rules ask for one; `undefined` if they do not. */
+  writeIfDue(now: number): Promise<WrittenCheckpoint> | undefined {
+    if (!this.#checkpointer.isDue(now)) return undefined;
+    this.#checkpointer.postpone(now);
+    return this.#checkpointer.write();
+  }
+
+  /** Whether the newest checkpoint has it as it is. */
+  get isSaved(): boolean {
+    return this.#checkpointer.upToDate;
+  }
+
+  /** Writes one if there was a change since the last. */
+  async save(): Promise<void> {
+    if (!this.#checkpointer.upToDate) await this.#checkpointer.write();
+  }
+
+  /** Remembers the key of a call that has left the session as it was. */
+  async #note({ key }: ChangeRequest, made: { made: string }): Promise<void> {
+    if (key !== undefined) await this.#live.note(key, made);
+  }
+}
+
+function rethrow(error: unknown): never {
+  throw storageProblem(error);
+}
