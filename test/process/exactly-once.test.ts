@@ -24,14 +24,14 @@ test(`each keyed push is applied exactly once through 50 kills (seed ${seed})`, 
   const [dataDir, aside] = [await temporaryFolder(t), await temporaryFolder(t)];
   const reference = launch(t, { entry, env: { DATA_DIR: aside, ...quiet } });
   await reference.logged('all sessions recovered');
-  const crowd = (name: keyof typeof models, nth: number, durability: 'always' | 'everysec') => {
-    return { name, seed: seed * 10 + nth, model: models[name], durability, checkpointing };
+  const crowd = (name: keyof typeof models, nth: number, durability: 'always' | 'everysec', share: number) => {
+    return { name, seed: seed * 10 + nth, model: models[name], share, durability, checkpointing };
   };
   const plan = {
     seed,
     rounds: 50,
     clients: 6,
-    crowds: [crowd('small', 1, 'always'), crowd('embedding', 2, 'everysec'), crowd('large', 3, 'always')],
+    crowds: [crowd('small', 1, 'always', 4), crowd('embedding', 2, 'everysec', 4), crowd('large', 3, 'always', 1)],
     diaries: [{ name: 'diary', seed, models: [models.small, models.embedding] }],
     loadMs: [50, 400] as const,
   };

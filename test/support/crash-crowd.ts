@@ -6,17 +6,10 @@
 import assert from 'node:assert/strict';
 import type { Answer } from './api.ts';
 import { digestOf, document, headOf, succeeded } from './crash-answers.ts';
+import { type CrowdPlan, CrowdRequests, patchOf, rateOf } from './crash-crowd-requests.ts';
 import type { Line, Manner, Reply, Request } from './crash-line.ts';
-import { below, body, initialVariables, type Model, pick, type Random, stream } from './crash-models.ts';
+import { below, pick, type Random } from './crash-models.ts';
 import type { ServerProcess } from './server-process.ts';
-
-export interface CrowdPlan {
-  readonly name: string;
-  readonly seed: number;
-  readonly model: Model;
-  readonly durability: 'always' | 'everysec';
-  readonly checkpointing: object;
-}
 
 /** One push, made from its client and number; and what was answered. */
 export interface Push {
@@ -36,6 +29,7 @@ const rememberedMin = 8000;
 
 export class Crowd {
   readonly plan: CrowdPlan;
+  readonly #requests: CrowdRequests;
   /** By the step that it was, the first at 1. */
   readonly #steps: Push[] = [];
   readonly #pushes: Push[] = [];
@@ -47,6 +41,7 @@ export class Crowd {
 
   constructor(plan: CrowdPlan) {
     this.plan = plan;
+    this.#requests = new CrowdRequests(plan);
   }
 
   get steps(): number {
@@ -54,11 +49,10 @@ export class Crowd {
   }
 
   async create(line: Line): Promise<void> {
-    const { plan } = this;
-    const json = { ...this.#creation(), durability: plan.durability, checkpointing: plan.checkpointing };
-    const request = { method: 'PUT', path: this.#path(), call: { json }, key: this.#key('create', 0, 0) };
+    const { durability, checkpointing } = this.plan;
+    const request = this.#requests.creation({ durability, checkpointing });
     for (const { answer } of await line.send(request, 'twice', 1)) {
-      assert.equal(document(request, answer, 201).durability, plan.durability);
+      assert.equal(document(request, answer, 201).durability, durability);
     }
   }
 
@@ -75,7 +69,7 @@ export class Crowd {
       digest: undefined,
     };
     this.#pushes.push(push);
-    const request = this.#request(push);
+    const request = this.#requests.push(push);
     for (const reply of await line.send(request, manner, momentMs)) this.#take(push, request, reply);
     return push;
   }
@@ -83,7 +77,7 @@ export class Crowd {
   /** Sends a push that was answered once more, if its key must still be known. */
   async repeat(line: Line, push: Push): Promise<void> {
     if (this.#acknowledged.iterations - (push.iterations ?? 0) > rememberedMin) return;
-    const request = this.#request(push);
+    const request = this.#requests.push(push);
     const reply = await line.ask(request);
     assert.ok(reply.replayed, `${this.plan.name}: ${request.key} was answered before, and is not replayed`);
     this.#take(push, request, reply);
@@ -95,14 +89,14 @@ export class Crowd {
     const manner = pick(random, ['once', 'once', 'twice', 'impatient'] as const);
     const moment = 1 + below(random, 4);
     if (kind < 0.4) await this.#assign(line, nth, manner, moment);
-    else if (kind < 0.8) await this.#patch(line, nth, manner, moment);
+    else if (kind < 0.8) await this.#patch(line, manner, moment);
     else await this.#checkpoint(line, nth, manner, moment);
   }
 
   async #assign(line: Line, nth: number, manner: Manner, moment: number): Promise<void> {
     const { name } = this.plan;
     const floor = this.#acknowledged.iterations;
-    const request = { ...this.#assignment(nth), key: this.#key('assign', 0, nth) };
+    const request = this.#requests.assignment(nth);
     const places = (await line.send(request, manner, moment)).map(({ answer }) => document(request, answer).iterations);
     const [after] = places;
     for (const each of places) {
@@ -113,10 +107,10 @@ export class Crowd {
     this.#acknowledged.iterations = Math.max(this.#acknowledged.iterations, after);
   }
 
-  async #patch(line: Line, nth: number, manner: Manner, moment: number): Promise<void> {
+  async #patch(line: Line, manner: Manner, moment: number): Promise<void> {
     const rate = rateOf(this.#patches.length);
     this.#patches.push({ after: this.#acknowledged.iterations });
-    const request = { ...this.#ratePatch(rate), key: this.#key('patch', 0, nth) };
+    const request = this.#requests.ratePatch(rate);
     for (const { answer } of await line.send(request, manner, moment)) {
       assert.equal(document(request, answer).learning_rate, rate, `${this.plan.name}: ${request.key}`);
     }
@@ -125,7 +119,7 @@ export class Crowd {
 
   async #checkpoint(line: Line, nth: number, manner: Manner, moment: number): Promise<void> {
     const floor = this.#acknowledged.iterations;
-    const request = { method: 'POST', path: `${this.#path()}/checkpoints`, key: this.#key('checkpoint', 0, nth) };
+    const request = this.#requests.checkpoint(nth);
     const infos = (await line.send(request, manner, moment)).map(({ answer }) => document(request, answer, 201));
     for (const { id, iterations } of infos) {
       assert.equal(id, infos[0].id, `${this.plan.name}: ${request.key} was answered with two checkpoints`);
@@ -148,7 +142,7 @@ export class Crowd {
       );
       const other = this.#steps[iterations];
       if (other !== undefined) {
-        assert.fail(`${what} was answered as step ${iterations}, and so was ${this.#request(other).key}`);
+        assert.fail(`${what} was answered as step ${iterations}, and so was ${this.#requests.push(other).key}`);
       }
       Object.assign(push, { iterations, rate });
       this.#steps[iterations] = push;
@@ -187,7 +181,7 @@ export class Crowd {
       patches = patch;
     }
     assert.equal(this.#steps.length, count + 1, `${name}: there are more steps than pushes`);
-    const { answer } = await line.ask({ method: 'GET', path: this.#path() });
+    const { answer } = await line.ask({ method: 'GET', path: this.#requests.path });
     assert.equal(answer.json.iterations, count, `${name}: iterations must be the number of pushes`);
     assert.equal(answer.json.learning_rate, rateOf(this.#patches.length - 1), `${name}: the last patch must hold`);
     await this.#audit(line, random);
@@ -201,8 +195,8 @@ export class Crowd {
     const [push] = known;
     if (push === undefined) return;
     const request = {
-      ...this.#request({ ...push, nth: push.nth + 1_000_000 }),
-      key: this.#request(push).key as string,
+      ...this.#requests.push({ ...push, nth: push.nth + 1_000_000 }),
+      key: this.#requests.push(push).key as string,
     };
     const { answer } = await line.ask(request);
     const problem = answer.status < 400 ? `${answer.status}` : answer.json.code;
@@ -218,18 +212,17 @@ export class Crowd {
       return answer;
     };
     const checkpointing = { every_steps: null, every_seconds: null, keep: 1 };
-    const json = { ...this.#creation(), durability: 'checkpoint', checkpointing };
-    await call({ method: 'PUT', path: this.#path(), call: { json } });
+    await call(this.#requests.creation({ durability: 'checkpoint', checkpointing }));
     let [rate, next] = [rateOf(0), 0];
     for (let step = 1; step <= this.#pushes.length + 1; step++) {
       for (; (this.#assignments[next]?.after ?? step) < step; next++) {
-        await call(this.#assignment(this.#assignments[next]?.nth as number));
+        await call(this.#requests.assignment(this.#assignments[next]?.nth as number));
       }
       const push = this.#steps[step];
       if (push === undefined) break;
-      if (push.rate !== rate) await call(this.#ratePatch(push.rate as number));
+      if (push.rate !== rate) await call(this.#requests.ratePatch(push.rate as number));
       rate = push.rate as number;
-      const request = this.#request(push);
+      const request = this.#requests.push(push);
       const answer = await call(request);
       assert.equal(headOf(request, answer).iterations, step);
       if (push.digest === undefined) continue;
@@ -243,56 +236,17 @@ export class Crowd {
 
   /** What it is like now. */
   async look(server: ServerProcess): Promise<string> {
-    const { iterations, sha256 } = (await server.call('GET', `${this.#path()}/fingerprint`)).json;
+    const { iterations, sha256 } = (await server.call('GET', `${this.#requests.path}/fingerprint`)).json;
     return `${this.plan.name} ${iterations} ${sha256}`;
   }
 
   async delete(line: Line): Promise<void> {
-    const request = { method: 'DELETE', path: this.#path(), key: this.#key('delete', 0, 0) };
+    const request = this.#requests.deletion();
     for (const { answer } of await line.send(request, 'twice', 1)) succeeded(request, answer, 204);
   }
 
   /** Deletes it from the server of the retracing. */
   async forget(server: ServerProcess): Promise<void> {
-    await server.call('DELETE', this.#path());
+    await server.call('DELETE', this.#requests.path);
   }
-
-  #path(): string {
-    return `/v1/sessions/${this.plan.name}`;
-  }
-
-  #key(kind: string, client: number, nth: number): string {
-    return `${this.plan.name}/${this.plan.seed}/${kind}/${client}/${nth}`;
-  }
-
-  #creation(): object {
-    const { model, seed } = this.plan;
-    const optimizer = { class_name: 'Adamax', config: { learning_rate: rateOf(0) } };
-    return { optimizer, variables: initialVariables(model, stream(seed)) };
-  }
-
-  #request({ client, nth }: Pick<Push, 'client' | 'nth'>): Request {
-    const random = stream(this.plan.seed, 1, client, nth);
-    const headers = random() < 0.5 ? { prefer: 'return=minimal' } : {};
-    const call = { ...body(this.plan.model, 'gradients', random), headers };
-    return { method: 'POST', path: `${this.#path()}/gradients`, call, key: this.#key('push', client, nth) };
-  }
-
-  #assignment(nth: number): Request {
-    const call = body(this.plan.model, 'variables', stream(this.plan.seed, 2, nth));
-    return { method: 'PUT', path: `${this.#path()}/variables`, call };
-  }
-
-  #ratePatch(rate: number): Request {
-    return { method: 'PATCH', path: this.#path(), call: { json: { optimizer: { config: { learning_rate: rate } } } } };
-  }
-}
-
-/** The learning rate that the nth patch sets, exact in F32; patch 0 is the creation. */
-function rateOf(patch: number): number {
-  return (1 + patch / 65_536) / 128;
-}
-
-function patchOf(rate: number): number {
-  return (rate * 128 - 1) * 65_536;
 }

@@ -4,7 +4,8 @@
  */
 import assert from 'node:assert/strict';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Crowd, type CrowdPlan, type Push } from './crash-crowd.ts';
+import { Crowd, type Push } from './crash-crowd.ts';
+import type { CrowdPlan } from './crash-crowd-requests.ts';
 import { Diary, type DiaryPlan } from './crash-diary.ts';
 import { Line } from './crash-line.ts';
 import { below, pick, type Random, stream } from './crash-models.ts';
@@ -111,9 +112,10 @@ class Bout {
 
   async #push(client: number): Promise<void> {
     const random = stream(this.#plan.seed, 6, client);
+    const crowds = this.#crowds.flatMap((crowd) => Array<Crowd>(crowd.plan.share).fill(crowd));
     const done: { crowd: Crowd; push: Push }[] = [];
     for (let nth = 0; !this.#enough; nth++) {
-      const crowd = pick(random, this.#crowds);
+      const crowd = pick(random, crowds);
       const manner = random() < 0.9 ? 'once' : pick(random, ['twice', 'impatient'] as const);
       const push = await crowd.push(this.line, client, nth, manner, 1 + below(random, 4));
       done.push({ crowd, push });
