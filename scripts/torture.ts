@@ -97,7 +97,6 @@ async function main(): Promise<void> {
 main().then(
   () => process.exit(0),
   (error: Error) => {
-    console.log(error.message);
     console.error(error);
     process.exit(1);
   },
