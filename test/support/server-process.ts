@@ -27,6 +27,13 @@ export interface LaunchOptions {
   readonly env?: Readonly<Record<string, string | undefined>>;
   /** The working folder; the project's own if left out. */
   readonly cwd?: string;
+  /** What node runs; the sources if left out. */
+  readonly entry?: string;
+}
+
+export interface ServerCall extends Call {
+  /** Hangs up when it is aborted. */
+  readonly signal?: AbortSignal;
 }
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
@@ -49,10 +56,10 @@ export class ServerProcess {
   readonly #child: ChildProcess;
   readonly #lines = new EventEmitter().setMaxListeners(0);
 
-  constructor({ env = {}, cwd = root }: LaunchOptions) {
-    const entry = join(root, 'src/server.ts');
+  constructor({ env = {}, cwd = root, entry = join(root, 'src/server.ts') }: LaunchOptions) {
     const variables = { ...process.env, HOST: '127.0.0.1', PORT: '0', LOG_LEVEL: 'info', ...env };
-    const child = spawn(process.execPath, ['--import', import.meta.resolve('tsx'), entry], {
+    const loader = entry.endsWith('.ts') ? ['--import', import.meta.resolve('tsx')] : [];
+    const child = spawn(process.execPath, [...loader, entry], {
       cwd,
       env: variables,
       stdio: ['ignore', 'pipe', 'pipe'],
@@ -88,12 +95,13 @@ export class ServerProcess {
     }
   }
 
-  async call(method: string, path: string, { json, bytes, headers = {} }: Call = {}): Promise<Answer> {
+  async call(method: string, path: string, { json, bytes, headers = {}, signal }: ServerCall = {}): Promise<Answer> {
     const type = json !== undefined ? 'application/json' : bytes !== undefined ? safetensors : undefined;
     const response = await fetch(new URL(path, this.url), {
       method,
       headers: { ...(type === undefined ? {} : { 'content-type': type }), ...headers },
       body: json === undefined ? (bytes ?? null) : JSON.stringify(json),
+      signal: signal ?? null,
     });
     const received = Buffer.from(await response.arrayBuffer());
     const contentType = response.headers.get('content-type')?.split(';', 1)[0];
