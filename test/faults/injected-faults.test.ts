@@ -66,8 +66,9 @@ describe('pushes', { concurrency: 2 }, () => {
         t.diagnostic(
           JSON.stringify({ positions: Object.fromEntries(positions), refusals: setup.disturbed.refusals.length }),
         );
-        for (const kind of ['write', 'sync'] as const) assert.ok((positions.get(kind) as number) > 0, kind);
-        assert.ok(setup.disturbed.refusals.length > 0);
+        for (const kind of ['write', 'sync'] as const)
+          assert.ok((positions.get(kind) as number) > 0, `no push makes a ${kind}`);
+        assert.ok(setup.disturbed.refusals.length > 0, 'no push met a fault');
       });
     }
   }
@@ -91,7 +92,7 @@ describe('other changes', { concurrency: 2 }, () => {
         let done = 0;
         for (const kind of kinds) {
           for (let at = 0, hit = true; hit; at++) {
-            assert.ok(at < positionsMax);
+            assert.ok(at < positionsMax, `more than ${positionsMax} calls`);
             faults.arm({ kinds: [kind], at, code });
             const [method, path, call] = change(`${kind}-${at}`);
             await disturbed.insist(method, path, call, (answer) => {
@@ -113,7 +114,7 @@ describe('other changes', { concurrency: 2 }, () => {
         assert.equal(before[1].length, name === 'creation' ? done + 1 : 1);
         await disturbed.restart();
         assert.deepEqual([await read(), await sessions()], before);
-        assert.ok(refusals > 0);
+        assert.ok(refusals > 0, 'nothing met a fault');
       });
     }
   }
@@ -150,6 +151,6 @@ for (const seed of [1, 2]) {
     }
     await disturbed.restart();
     await disturbed.assertAgreement();
-    assert.ok(disturbed.refusals.length > 0);
+    assert.ok(disturbed.refusals.length > 0, 'no push met a fault');
   });
 }

@@ -72,7 +72,7 @@ test('a full disk and kill -9: the server starts, serves reads, and takes pushes
   await disturbed.refused(client);
   await disturbed.restart();
   const { iterations } = (await disturbed.call('GET', '/v1/sessions/s/fingerprint')).json;
-  assert.ok(iterations >= disturbed.acknowledged.length);
+  assert.ok(iterations >= disturbed.acknowledged.length, `${iterations}, ${disturbed.acknowledged.length}`);
   await giveBack();
   await client;
   await disturbed.assertBack();

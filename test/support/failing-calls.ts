@@ -47,20 +47,17 @@ export class FailingCalls {
 
   /** For servers over this data folder, which must be there; where it cannot be done, the test is skipped. */
   static async prepare(t: TestContext, dataDir: string): Promise<FailingCalls | undefined> {
-    const { header } = process.report.getReport() as unknown as { header: { glibcVersionRuntime?: string } };
-    if (header.glibcVersionRuntime === undefined) {
+    const folder = await temporaryFolder(t);
+    const library = join(folder, 'failing-calls.so');
+    if (!(await present('getconf', ['GNU_LIBC_VERSION']))) {
       t.skip('calls can be made to fail with the GNU C library only');
       return undefined;
     }
-    const folder = await temporaryFolder(t);
-    const library = join(folder, 'failing-calls.so');
-    try {
-      await run('cc', ['-shared', '-fPIC', '-O1', '-Wall', '-Wextra', '-Werror', '-o', library, source, '-ldl']);
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    if (!(await present('cc', ['--version']))) {
       t.skip('there is no C compiler');
       return undefined;
     }
+    await run('cc', ['-shared', '-fPIC', '-O1', '-Wall', '-Wextra', '-Werror', '-o', library, source, '-ldl']);
     const path = join(folder, 'control');
     await writeFile(path, new Uint8Array(4 * fields.length));
     const control = openSync(path, 'r+');
@@ -96,4 +93,11 @@ export class FailingCalls {
   #write(field: number, values: readonly number[]): void {
     writeSync(this.#control, Uint32Array.from(values), 0, undefined, 4 * field);
   }
+}
+
+function present(command: string, values: readonly string[]): Promise<boolean> {
+  return run(command, values).then(
+    () => true,
+    () => false,
+  );
 }
