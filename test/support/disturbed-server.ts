@@ -73,6 +73,8 @@ export class DisturbedServer {
   readonly #training: Training;
   readonly #undisturbed: Undisturbed;
   #server: ServerProcess | undefined;
+  /** How the server ended without having been killed here. */
+  #ended: string | undefined;
   #keys = 0;
 
   private constructor(t: TestContext, dataDir: string, env: Readonly<Record<string, string>>, training: Training) {
@@ -112,7 +114,11 @@ export class DisturbedServer {
 
   async restart(): Promise<void> {
     await this.kill();
-    this.#server = await startServer(this.#t, this.#dataDir, this.#env);
+    const server = await startServer(this.#t, this.#dataDir, this.#env);
+    this.#server = server;
+    void server.exited.then(({ code, signal }) => {
+      if (this.#server === server) this.#ended = `the server ended by itself: ${signal ?? code}. ${server.stderr}`;
+    });
   }
 
   /** Sends a change until it is done; `refused` sees each refusal. */
@@ -125,6 +131,7 @@ export class DisturbedServer {
       });
       if (answer !== undefined && answer.status < 300) return answer;
       if (answer !== undefined) refused(answer);
+      assert.equal(this.#ended, undefined);
       assert.ok(performance.now() - start < patienceMs, `not done yet: ${answer?.bytes ?? 'no connection'}`);
     }
   }
