@@ -28,7 +28,10 @@ for (const size of sizes) {
         durability: 'always',
         checkpointing: { every_steps: null, every_seconds: null },
       },
-      push: { bytes: encodeFile({ w: f32(values) }), headers: { prefer: 'return=minimal' } },
+      push: {
+        bytes: encodeFile({ w: f32(values) }),
+        headers: { accept: 'application/json', prefer: 'return=minimal' },
+      },
     });
 
     // Each key is sent until it is acknowledged, so these end when there is room again.
@@ -64,7 +67,7 @@ test('a full disk and kill -9: the server starts, serves reads, and takes pushes
       durability: 'always',
       checkpointing: { every_steps: null, every_seconds: null },
     },
-    push: { bytes: encodeFile({ w: f32(values) }), headers: { prefer: 'return=minimal' } },
+    push: { bytes: encodeFile({ w: f32(values) }), headers: { accept: 'application/json', prefer: 'return=minimal' } },
   });
   const client = (async () => {
     while (disturbed.refusals.length === 0) await disturbed.push('ENOSPC');
