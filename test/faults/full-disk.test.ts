@@ -1,37 +1,14 @@
 /** A disk that is full, and one that takes no writes: file systems of their own, mounted for the test where root may. */
 import assert from 'node:assert/strict';
-import { execFile } from 'node:child_process';
-import { mkdtemp, readdir, rm, rmdir, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type TestContext, test } from 'node:test';
-import { promisify } from 'node:util';
+import { test } from 'node:test';
 import type { Problem } from '../../src/errors.ts';
 import { Store } from '../../src/store/store.ts';
 import { type Answer, type Api, startApi } from '../support/api.ts';
+import { makeReadOnly, megabyte, mountSmallDisk } from '../support/small-disk.ts';
 import { advance, createOnPath, openStore } from '../support/stores.ts';
 import { heldState, pathAt, pathGradients, pathVariables } from '../support/training-path.ts';
-
-const run = promisify(execFile);
-const megabyte = 1024 * 1024;
-
-/** A file system of 8 MB in memory; none where that is not allowed. */
-async function mountSmallDisk(t: TestContext): Promise<string | undefined> {
-  const folder = await mkdtemp(join(tmpdir(), 'adamax-'));
-  try {
-    await run('mount', ['-t', 'tmpfs', '-o', 'size=8m', 'tmpfs', folder]);
-  } catch (error) {
-    await rmdir(folder);
-    t.diagnostic(`not tested, since nothing can be mounted here: ${(error as Error).message.trim()}`);
-    return undefined;
-  }
-  // Lazily, since the hooks that close the server come after this one.
-  t.after(async () => {
-    await run('umount', ['--lazy', folder]);
-    await rmdir(folder);
-  });
-  return folder;
-}
 
 /** Fills the disk to the last byte, and returns what frees it again. */
 async function fill(folder: string): Promise<() => Promise<void>> {
@@ -124,7 +101,7 @@ test('a folder that takes no writes is refused at the start, with the reason', a
   const folder = await mountSmallDisk(t);
   if (folder === undefined) return;
   await (await openStore(t, folder)).close();
-  await run('mount', ['-o', 'remount,ro', folder]);
+  await makeReadOnly(folder);
   const silent = { info: () => undefined, warn: () => undefined, error: () => undefined };
   await assert.rejects(
     Store.open({ dataDir: folder, memoryBytesMax: 1, threads: 0, keysMax: 100 }, silent),

@@ -1,0 +1,85 @@
+/**
+ * The real server on a real disk that gets full under pushes: what does not fit is refused and changes nothing, reads go on,
+ * and once there is room again the server is back by itself, without an acknowledged push lost or taken twice.
+ */
+import assert from 'node:assert/strict';
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { encodeFile, f32 } from '../support/api.ts';
+import { DisturbedServer } from '../support/disturbed-server.ts';
+import { megabyte, mountSmallDisk, takeSpace } from '../support/small-disk.ts';
+
+/** From a record that takes part of a page to one that takes many. */
+const sizes = [50, 1_000, 20_000];
+
+for (const size of sizes) {
+  test(`a disk that is full after pushes of ${size} elements`, { timeout: 300_000 }, async (t) => {
+    const folder = await mountSmallDisk(t);
+    if (folder === undefined) return;
+    // Small records would take long to fill it all.
+    const giveBack = await takeSpace(folder, size < 1_000 ? 7 * megabyte : 4 * megabyte);
+    const dataDir = join(folder, 'data');
+    await mkdir(dataDir);
+    const values = Array.from({ length: size }, (_, index) => ((index % 7) - 3) / 64);
+    const disturbed = await DisturbedServer.start(t, dataDir, {
+      creation: {
+        variables: { w: { shape: [size] } },
+        durability: 'always',
+        checkpointing: { every_steps: null, every_seconds: null },
+      },
+      push: {
+        bytes: encodeFile({ w: f32(values) }),
+        headers: { accept: 'application/json', prefer: 'return=minimal' },
+      },
+    });
+
+    // Each key is sent until it is acknowledged, so these end when there is room again.
+    const clients = Promise.all(
+      Array.from({ length: 3 }, async () => {
+        while (disturbed.refusals.length === 0) await disturbed.push();
+      }),
+    );
+    await disturbed.refused(clients);
+    for (const { status } of disturbed.refusals) assert.equal(status, 507);
+    await disturbed.assertReadOnly('ENOSPC');
+    await giveBack();
+    await clients;
+    await disturbed.assertBack();
+    await disturbed.assertAgreement();
+    await disturbed.push();
+    await disturbed.restart();
+    await disturbed.assertAgreement();
+    t.diagnostic(`${disturbed.acknowledged.length} pushes, ${disturbed.refusals.length} refusals`);
+  });
+}
+
+test('a full disk and kill -9: the server starts, serves reads, and takes pushes once there is room', async (t) => {
+  const folder = await mountSmallDisk(t);
+  if (folder === undefined) return;
+  const giveBack = await takeSpace(folder, 4 * megabyte);
+  const dataDir = join(folder, 'data');
+  await mkdir(dataDir);
+  const values = Array.from({ length: 5_000 }, (_, index) => ((index % 7) - 3) / 64);
+  const disturbed = await DisturbedServer.start(t, dataDir, {
+    creation: {
+      variables: { w: { shape: [values.length] } },
+      durability: 'always',
+      checkpointing: { every_steps: null, every_seconds: null },
+    },
+    push: { bytes: encodeFile({ w: f32(values) }), headers: { accept: 'application/json', prefer: 'return=minimal' } },
+  });
+  const client = (async () => {
+    while (disturbed.refusals.length === 0) await disturbed.push('ENOSPC');
+  })();
+  await disturbed.refused(client);
+  await disturbed.restart();
+  const { iterations } = (await disturbed.call('GET', '/v1/sessions/s/fingerprint')).json;
+  assert.ok(iterations >= disturbed.acknowledged.length, `${iterations}, ${disturbed.acknowledged.length}`);
+  await giveBack();
+  await client;
+  await disturbed.assertBack();
+  await disturbed.assertAgreement();
+  await disturbed.restart();
+  await disturbed.assertAgreement();
+});
