@@ -58,13 +58,13 @@ export class SimulatedDisk {
     this.#position = Math.max(this.#position, position);
   }
 
-  /** Writes what the disk would have if the power went now, into a folder that is not there yet. */
+  /** Writes what the disk would have if the power went now, into a folder that is empty or not there yet. */
   async writeTo(target: string, survival: Survival): Promise<void> {
     const { survivors, sectors, together } = chance(survival);
     const surviving = survivingChanges(this.#folders(), survivors(), together);
     const written = new Map<SimulatedFile, string>();
     const write = async (folder: Folder, path: string): Promise<void> => {
-      await mkdir(path);
+      await mkdir(path, { recursive: true });
       for (const [name, node] of folder.names(surviving)) {
         const to = join(path, name);
         if (node instanceof SimulatedFolder) {

@@ -52,6 +52,7 @@ static struct {
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static char folder[PATH_MAX];
 static size_t folder_bytes; /* 0: nothing is recorded */
+static dev_t device;
 static int log_descriptor = -1;
 static uint64_t log_bytes;
 
@@ -74,7 +75,8 @@ __attribute__((constructor)) static void start(void) {
   struct stat status;
   if (log_descriptor < 0 || fstat(log_descriptor, &status) != 0) fail(log);
   log_bytes = status.st_size;
-  if (strlen(root) >= sizeof folder) fail(root);
+  if (strlen(root) >= sizeof folder || stat(root, &status) != 0) fail(root);
+  device = status.st_dev;
   strcpy(folder, root);
   folder_bytes = strlen(folder);
 }
@@ -125,7 +127,15 @@ static void unsupported(const char *call) {
 
 /* ---- paths and descriptors ---- */
 
-static uint64_t inode_of(int fd) { return fd >= 0 && fd < DESCRIPTORS ? files[fd].inode : 0; }
+/* 0: not of the folder. Asks anew, since libc and libuv also close by ways that are not seen here. */
+static uint64_t inode_of(int fd) {
+  if (fd < 0 || fd >= DESCRIPTORS || files[fd].inode == 0) return 0;
+  int error = errno;
+  struct stat status;
+  if (fstat(fd, &status) != 0 || status.st_ino != files[fd].inode || status.st_dev != device) files[fd].inode = 0;
+  errno = error;
+  return files[fd].inode;
+}
 
 static void forget(int fd) {
   if (fd >= 0 && fd < DESCRIPTORS) files[fd].inode = 0;
@@ -518,6 +528,7 @@ long syscall(long number, ...) {
   for (int i = 0; i < 6; i++) a[i] = va_arg(list, long);
   va_end(list);
   REAL(syscall);
+  if (number == SYS_close) forget(a[0]);
   if (folder_bytes > 0) {
     if (number == SYS_copy_file_range && inode_of(a[2]) != 0) unsupported("copy_file_range");
     if (number == SYS_io_uring_setup) unsupported("io_uring");

@@ -29,7 +29,7 @@ function read(folder) {
     for (let number = 1000; number < 1020; number++) db.putSync(number, Buffer.alloc(5000, 1));
     return { first: numbers[0] ?? 0, last: numbers.at(-1) ?? 0 };
   } finally {
-    db.close();
+    void db.close();
   }
 }
 
