@@ -10,20 +10,27 @@
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
 import { randomUnits } from '../support/floats.ts';
 import { type ServerProcess, startServer, temporaryFolder } from '../support/server-process.ts';
 import { contentsOf } from './contents.ts';
 import { SimulatedDisk, type Survival } from './materialize.ts';
-import type { Entry } from './operation-log.ts';
-import { type Moment, statesOf, type TrainedSession, train } from './recorded-training.ts';
+import type { Entry, SyncKind } from './operation-log.ts';
+import { type Moment, pushesOf, type TrainedSession, train } from './recorded-training.ts';
 import { Recorder } from './recorder.ts';
+import { fingerprints } from './varied-path.ts';
 
 const cuts = Number(process.env.POWER_CUTS ?? 24);
+/** "fdatasync", for instance: a disk that says to have done it and has not. To see that the checks can fail. */
+const lies = (process.env.POWER_CUT_LIES?.split(',') ?? []) as readonly SyncKind[];
 /** A folder for what the disk had when a check fails, if that is to be kept. */
 const keep = process.env.POWER_CUT_KEEP;
 const trainingMs = 6_000;
+const firstOperations = 60;
 /** Of the server's second: for its timer, and for a machine with other work. */
 const slackMs = 100;
+/** For a server to start; a busy machine takes seconds. */
+const startMs = 120_000;
 
 interface Cut extends Moment {
   readonly survival: Survival;
@@ -50,8 +57,8 @@ test('what was promised survives a power cut', { timeout: 1_200_000 }, async (t)
   await whole.writeTo(copy, 'everything');
   assert.deepEqual(await contentsOf(copy, /-lock$/), await contentsOf(recorder.folder, /-lock$/), 'the log has a gap');
 
-  const promises = await promisesOf(sessions, entries);
-  const disk = await SimulatedDisk.load(undefined);
+  const promises = await promisesOf(t, sessions, entries);
+  const disk = await SimulatedDisk.load(undefined, { lies });
   for (const [index, cut] of randomCuts(entries, cuts).entries()) {
     disk.advance(entries, cut.position);
     if (index % 3 === 2) await assertKeptTwice(t, disk, cut, promises);
@@ -61,9 +68,17 @@ test('what was promised survives a power cut', { timeout: 1_200_000 }, async (t)
   t.diagnostic(`${entries.length} operations, ${sessions.length} sessions, steps: ${steps.join(', ')}`);
 });
 
-async function promisesOf(sessions: readonly TrainedSession[], entries: readonly Entry[]): Promise<Promises> {
+async function promisesOf(
+  t: TestContext,
+  sessions: readonly TrainedSession[],
+  entries: readonly Entry[],
+): Promise<Promises> {
+  const server = await startServer(t, await temporaryFolder(t));
   const states = new Map<TrainedSession, string[]>();
-  for (const session of sessions) states.set(session, await statesOf(session));
+  for (const [index, session] of sessions.entries()) {
+    states.set(session, await fingerprints(server, `s${index}`, session.path, pushesOf(session)));
+  }
+  await server.end('SIGKILL');
   return { states, everysecMs: 1000 + slackMs + longestSync(entries) };
 }
 
@@ -76,13 +91,17 @@ function longestSync(entries: readonly Entry[]): number {
   return lengths.reduce((longest, length) => Math.max(longest, length), 0);
 }
 
-/** In order. Half of them right behind an operation, the others at any time; a third lose all that was not synced. */
+/**
+ * In order. Half of them right behind an operation, of these every other one behind one of the first, while the server makes
+ * its files; the others at any time. A third lose all that was not synced.
+ */
 function randomCuts(entries: readonly Entry[], count: number): Cut[] {
   const random = randomUnits(Date.now() & 0xffff);
   const [begin, end] = [(entries[0] as Entry).time, (entries.at(-1) as Entry).time];
   return Array.from({ length: count }, (_, index): Cut => {
     const survival = index % 3 === 0 ? ('synced' as const) : { seed: Math.floor(random() * 1e6) };
-    const entry = entries[Math.floor(random() * entries.length)] as Entry;
+    const among = index % 4 === 0 ? Math.min(firstOperations, entries.length) : entries.length;
+    const entry = entries[Math.floor(random() * among)] as Entry;
     if (index % 2 === 0) return { position: entry.end, time: entry.time, survival };
     const time = begin + random() * (end - begin);
     return { position: entries.findLast((each) => each.time <= time)?.end ?? 0, time, survival };
@@ -94,7 +113,7 @@ async function assertKept(t: TestContext, disk: SimulatedDisk, cut: Cut, last: C
   const folder = join(await temporaryFolder(t), 'data');
   await disk.writeTo(folder, cut.survival);
   await describing(t, disk, cut, async () => {
-    const server = await startServer(t, folder);
+    const server = await start(t, folder);
     const found = await assertPromises(server, last, promises);
     for (const [{ name, path }, iterations] of found) {
       const answer = await server.call('POST', `/v1/sessions/${name}/gradients`, path.push(1));
@@ -109,9 +128,9 @@ async function assertKept(t: TestContext, disk: SimulatedDisk, cut: Cut, last: C
 async function assertKeptTwice(t: TestContext, disk: SimulatedDisk, cut: Cut, promises: Promises): Promise<void> {
   const recorder = (await Recorder.create(t)) as Recorder;
   await disk.writeTo(recorder.folder, cut.survival);
-  const next = await SimulatedDisk.load(recorder.folder);
+  const next = await SimulatedDisk.load(recorder.folder, { lies });
   await describing(t, disk, cut, async () => {
-    const server = await startServer(t, recorder.folder, recorder.env);
+    const server = await start(t, recorder.folder, recorder.env);
     await assertPromises(server, cut, promises);
     await server.end('SIGTERM');
     const entries = await recorder.entries();
@@ -153,6 +172,12 @@ function promisedSteps({ durability, pushes, saved }: TrainedSession, cut: Cut, 
   const checkpoints = saved.filter((each) => each.told.position <= cut.position);
   const kept = durability === 'checkpoint' ? checkpoints : [...checkpoints, ...pushes.filter(told)];
   return kept.reduce((most, { iterations }) => Math.max(most, iterations), 0);
+}
+
+/** Fails where the server does not come, as one that reads a journal without an end. */
+async function start(t: TestContext, folder: string, env?: Record<string, string>): Promise<ServerProcess> {
+  const late = delay(startMs, undefined, { ref: false }).then(() => assert.fail('the server must start'));
+  return Promise.race([startServer(t, folder, env), late]);
 }
 
 /** Says of a failure when the power went and what the disk had. */
