@@ -65,7 +65,7 @@ export interface Outgoing extends Selection {
   readonly dtype: Variable['dtype'];
 }
 
-/** Told what is about to be read, answers with the places that the values are to be put. */
+/** Told what is about to be read, answers with the places that the values are to be put; none for those that nobody wants. */
 export type Receive = (head: Head, tensors: readonly Outgoing[]) => readonly Values[];
 
 /** A step that is ready to be applied, and where it leads. */
@@ -199,10 +199,11 @@ export class Session {
       head,
       tensors.map(({ variable, rows }) => outgoing(variable, rows)),
     );
-    const reads = tensors.map(({ variable: { memory }, rows }, index): Work => {
-      const to = places[index] as Values;
-      if (rows === undefined) return { kind: 'read', memory, part, to };
-      return { kind: 'readRows', memory, part, rows: Float64Array.from(rows), to };
+    const reads = tensors.flatMap(({ variable: { memory }, rows }, index): Work[] => {
+      const to = places[index];
+      if (to === undefined) return [];
+      if (rows === undefined) return [{ kind: 'read', memory, part, to }];
+      return [{ kind: 'readRows', memory, part, rows: Float64Array.from(rows), to }];
     });
     await this.#executor.run(reads);
     return head;

@@ -51,7 +51,7 @@ export class Catalogue {
 
   /** Those that were decided and may not be finished. */
   deletions(): Deletion[] {
-    return [...this.#journal.file.heads(catalogueId, 0)].map(({ description }) => description as Deletion);
+    return [...this.#journal.file.heads(catalogueId, -1)].map(({ description }) => description as Deletion);
   }
 
   /** All that were decided are finished. */

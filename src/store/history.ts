@@ -45,14 +45,14 @@ function lastRevision(
   iterations: number,
 ): number | undefined {
   const known = checkpoints.filter((each) => each.iterations === iterations).map(({ revision }) => revision);
-  for (const head of live.log.journal.heads(0)) if (head.iterations === iterations) known.push(head.revision);
+  for (const head of live.log.journal.heads(-1)) if (head.iterations === iterations) known.push(head.revision);
   return known.length === 0 ? undefined : Math.max(...known);
 }
 
 function unavailable(live: LiveSession, checkpoints: readonly { iterations: number }[], iterations: number): Problem {
   const now = live.session.contents.iterations;
   const known = [now, ...checkpoints.map((each) => each.iterations)];
-  const [earliest] = live.log.journal.heads(0);
+  const [earliest] = live.log.journal.heads(-1);
   const history = earliest === undefined ? '' : `, or one that the journal reaches, from ${earliest.iterations} on`;
   const rule = `iterations must be the session's or a checkpoint's: ${[...new Set(known)].slice(0, 8).join(', ')}${history}`;
   return new Problem('iteration_unavailable', `${rule}. Received: ${iterations}`);

@@ -7,6 +7,7 @@
  */
 import { crc32 } from 'node:zlib';
 import { Problem } from '../errors.ts';
+import type { CheckpointInfo } from './checkpoint-folder.ts';
 
 /** What a request is known by. */
 export interface RequestKey {
@@ -21,8 +22,10 @@ export interface KeyEntry extends RequestKey {
   readonly revision: number;
   readonly iterations: number;
   readonly learningRate: number;
-  /** The checkpoint that it wrote, the session that it made. */
+  /** The session that it made, or the checkpoint that it deleted. */
   readonly made?: string;
+  /** The checkpoint that it wrote. */
+  readonly wrote?: CheckpointInfo;
   /** The session that it was sent to, if that is not the one that it changed. */
   readonly sentTo?: string;
 }
@@ -76,8 +79,10 @@ export class IdempotencyKeys {
       const underWay = this.#underWay.get(request.key);
       const digest = entry?.digest ?? underWay?.digest;
       if (digest !== undefined && digest !== request.digest) throw reused(request.key);
-      if (entry !== undefined) return again(entry);
-      if (underWay === undefined) break;
+      if (underWay === undefined) {
+        if (entry !== undefined) return again(entry);
+        break;
+      }
       await underWay.over.catch(() => undefined);
     }
     const over = first();

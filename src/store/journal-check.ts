@@ -32,6 +32,14 @@ interface Elsewhere {
   readonly reason: { readonly text: string; readonly begun: boolean } | undefined;
 }
 
+/** A line of what is said. */
+type Said = { begun: true } | { failed: string } | { read: Elsewhere['read'][number] } | { alive: true };
+
+/** Longer than any batch of records takes to be read. */
+const silenceMs = 30_000;
+/** Records after which a sign of life is given; it also ends a process whose parent is gone. */
+const recordsPerSign = 1_000;
+
 function readElsewhere(path: string, wanted: readonly Wanted[]): Promise<Elsewhere> {
   const file = fileURLToPath(import.meta.url);
   const child = spawn(process.execPath, [...process.execArgv, file, path], { stdio: ['pipe', 'pipe', 'ignore'] });
@@ -39,25 +47,32 @@ function readElsewhere(path: string, wanted: readonly Wanted[]): Promise<Elsewhe
   const read: Elsewhere['read'] = [];
   let begun = false;
   let failed: string | undefined;
+  // Where the process does not end at a damaged page, it stands still.
+  const stalled = setTimeout(() => child.kill('SIGKILL'), silenceMs);
   createInterface({ input: child.stdout }).on('line', (line) => {
-    const said = JSON.parse(line) as { begun: true } | { failed: string } | { read: Elsewhere['read'][number] };
+    stalled.refresh();
+    const said = JSON.parse(line) as Said;
     if ('begun' in said) begun = true;
     else if ('failed' in said) failed = said.failed;
-    else read.push(said.read);
+    else if ('read' in said) read.push(said.read);
   });
   return new Promise((resolve, reject) => {
     child.once('error', reject).once('close', (code, signal) => {
+      clearTimeout(stalled);
       const text = failed ?? `It ended with ${signal ?? code}`;
       resolve({ read, reason: begun && read.length === wanted.length ? undefined : { text, begun } });
     });
   });
 }
 
+function say(what: Said): void {
+  process.stdout.write(`${JSON.stringify(what)}\n`);
+}
+
 async function main(path: string): Promise<void> {
   const chunks: Buffer[] = [];
   for await (const chunk of process.stdin) chunks.push(chunk as Buffer);
   const wanted = JSON.parse(Buffer.concat(chunks).toString()) as Wanted[];
-  const say = (what: object) => process.stdout.write(`${JSON.stringify(what)}\n`);
   try {
     const file = new JournalFile(path);
     file.sessions();
@@ -72,7 +87,8 @@ async function main(path: string): Promise<void> {
 function tryReading(file: JournalFile, session: string, after: number): string | null {
   try {
     const id = Buffer.from(session, 'hex');
-    for (const _record of file.records(id, after));
+    let records = 0;
+    for (const _record of file.records(id, after)) if (++records % recordsPerSign === 0) say({ alive: true });
     for (const _key of file.keys(id));
     return null;
   } catch (error) {

@@ -1,4 +1,5 @@
 /** How the journal's entries are named, and where their values lie: what lmdb is told of both. */
+import assert from 'node:assert/strict';
 import * as lmdb from 'lmdb';
 
 /** Of a session, 8 bytes, drawn when it is created. */
@@ -9,6 +10,7 @@ export const recordPrefix = 1;
 export const keyPrefix = 2;
 
 export function entryKey(prefix: number, session: SessionId, number: number, piece: number): Buffer {
+  assert(number >= 0, 'negative numbers do not sort before others');
   const key = Buffer.allocUnsafe(21);
   key[0] = prefix;
   session.copy(key, 1);
@@ -17,10 +19,10 @@ export function entryKey(prefix: number, session: SessionId, number: number, pie
   return key;
 }
 
-/** Of all entries behind number `after`. */
+/** Of all entries behind number `after`; a negative one is before all. */
 export function range(prefix: number, session: SessionId, after: number): { start: Buffer; end: Buffer } {
   return {
-    start: entryKey(prefix, session, after, after === 0 ? 0 : 0xffff_ffff),
+    start: after < 0 ? entryKey(prefix, session, 0, 0) : entryKey(prefix, session, after, 0xffff_ffff),
     end: entryKey(prefix, session, Number.POSITIVE_INFINITY, 0),
   };
 }

@@ -7,7 +7,7 @@
  *     0                                                            the format, in ASCII
  */
 
-import { statSync } from 'node:fs';
+import { closeSync, openSync, readSync } from 'node:fs';
 import * as lmdb from 'lmdb';
 import { bodyPool, copyBytes } from '../tensor/buffer-pool.ts';
 import { entryKey, giveAddress, keyPrefix, range, recordPrefix, runsOf, type SessionId } from './journal-entries.ts';
@@ -54,8 +54,7 @@ export class JournalFile {
   /** Throws for a file of another format, or one that is none; without `make`, also for one that is empty or not there. */
   constructor(path: string, { make = false } = {}) {
     this.path = path;
-    if (!make && !(statSync(path, { throwIfNoEntry: false })?.size ?? 0))
-      throw new JournalDamage('a journal must not be empty. It has 0 bytes');
+    if (!make) requireHeader(path);
     this.#db = lmdb.open({
       path,
       encoding: 'binary',
@@ -131,13 +130,13 @@ export class JournalFile {
 
   /** The idempotency keys of a session, by number. */
   *keys(session: SessionId): Generator<{ number: number; value: Buffer }> {
-    for (const { key, value } of this.#db.getRange(range(keyPrefix, session, 0)))
+    for (const { key, value } of this.#db.getRange(range(keyPrefix, session, -1)))
       yield { number: key.readDoubleBE(9), value };
   }
 
   /** The number of the session's last idempotency key; 0 if it has none. */
   lastKey(session: SessionId): number {
-    const { start, end } = range(keyPrefix, session, 0);
+    const { start, end } = range(keyPrefix, session, -1);
     const [last] = this.#db.getKeys({ start: end, end: start, reverse: true, limit: 1 });
     return last?.readDoubleBE(9) ?? 0;
   }
@@ -170,7 +169,7 @@ export class JournalFile {
 
   /** Of the session's last record; 0 if it has none. */
   lastRevision(session: SessionId): number {
-    const { start, end } = range(recordPrefix, session, 0);
+    const { start, end } = range(recordPrefix, session, -1);
     const [last] = this.#db.getKeys({ start: end, end: start, reverse: true, limit: 1 });
     return last?.readDoubleBE(9) ?? 0;
   }
@@ -224,6 +223,17 @@ export class JournalFile {
     }
     return batch;
   }
+}
+
+/** Lmdb does not refuse a file that is none of its own: it ends the process. Its header, as of LMDB's `MDB_meta`. */
+function requireHeader(path: string): void {
+  const header = Buffer.alloc(8192);
+  const file = openSync(path, 'r');
+  const bytes = readSync(file, header);
+  closeSync(file);
+  const isMeta = (header.readUInt16LE(18) & 0x08) !== 0 && header.readUInt32LE(24) === 0xbeef_c0de;
+  if (bytes === header.length && isMeta && header.readUInt32LE(28) === 2) return;
+  throw new JournalDamage("a journal must begin with lmdb's header, of its version 2. It begins with something else");
 }
 
 /** One record out of its pieces, checked. */

@@ -102,9 +102,7 @@ export class Journal {
         return;
       }
       this.#waiting.push({ put, bytes, resolve, reject });
-      this.#committing ??= this.#commit().finally(() => {
-        this.#committing = undefined;
-      });
+      this.#committing ??= this.#commit();
     });
   }
 
@@ -239,6 +237,7 @@ export class Journal {
         await this.#fail(error, group);
       }
     }
+    this.#committing = undefined;
   }
 
   /** Nothing that came after the failure may be there without what failed. */

@@ -11,6 +11,7 @@ import type { Head, Position, Receive, Session } from '../session/session.ts';
 import type { Durability } from '../session/settings.ts';
 import type { ChangeLog } from './change-log.ts';
 import type { Change } from './changes.ts';
+import type { CheckpointInfo } from './checkpoint-folder.ts';
 import { encodeEntry, type IdempotencyKeys, type KeyEntry, type RequestKey } from './idempotency.ts';
 import type { Revisions } from './revisions.ts';
 import { Turns } from './turns.ts';
@@ -47,6 +48,7 @@ export interface After {
   readonly iterations?: number;
   readonly learningRate?: number;
   readonly made?: string;
+  readonly wrote?: CheckpointInfo;
 }
 
 export class LiveSession {

@@ -5,7 +5,7 @@ import { learningRateAt } from '../optimizer/scalars.ts';
 import type { CheckpointInfo } from './checkpoint-folder.ts';
 import type { Checkpointer, WrittenCheckpoint } from './checkpointer.ts';
 import { storageProblem } from './files.ts';
-import type { ChangeRequest, LiveSession } from './live-session.ts';
+import type { After, ChangeRequest, LiveSession } from './live-session.ts';
 import { type Outcome, outcomeOf } from './outcome.ts';
 import { type SessionView, viewOf } from './session-view.ts';
 
@@ -40,11 +40,11 @@ export class SessionCheckpoints {
   write(request: ChangeRequest = {}): Promise<Outcome<WrittenCheckpoint>> {
     const first = async () => {
       const written = await this.#checkpointer.write(request.precondition);
-      await this.#note(request, { made: written.info.id });
+      await this.#note(request, { wrote: written.info });
       return written;
     };
-    return outcomeOf(this.#live, request, first, async ({ made, revision }) => {
-      return { info: this.find(made as string), revision, seconds: 0 };
+    return outcomeOf(this.#live, request, first, async ({ wrote, revision }) => {
+      return { info: wrote as CheckpointInfo, revision, seconds: 0 };
     });
   }
 
@@ -112,7 +112,7 @@ export class SessionCheckpoints {
   }
 
   /** Remembers the key of a call that has left the session as it was. */
-  async #note({ key }: ChangeRequest, made: { made: string }): Promise<void> {
+  async #note({ key }: ChangeRequest, made: After): Promise<void> {
     if (key !== undefined) await this.#live.note(key, made);
   }
 }

@@ -188,8 +188,9 @@ export class SessionJournal {
   #putKeys(file: JournalFile, keys: readonly Buffer[]): void {
     for (const key of keys) {
       file.putKey(this.id, ++this.#keys, key);
-      if (this.#keys % keysForgottenAtOnce !== 0) continue;
-      this.#journal.removeKeys(this.id, this.#keys - this.#journal.keysMax).catch(() => undefined);
+      const forgotten = this.#keys - this.#journal.keysMax;
+      if (forgotten <= 0 || forgotten % keysForgottenAtOnce !== 0) continue;
+      this.#journal.removeKeys(this.id, forgotten).catch(() => undefined);
     }
   }
 

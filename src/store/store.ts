@@ -3,14 +3,14 @@
  * folder `sessions/<name>` with a `session.json` is a session; its state is in its checkpoints and in the journal. What can be
  * done with one session is held-session.ts.
  */
-import { mkdir, rm, writeFile } from 'node:fs/promises';
+import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Problem } from '../errors.ts';
 import { Threads } from '../kernel/threads.ts';
 import type { Damage } from './checkpoint-folder.ts';
 import type { WrittenCheckpoint } from './checkpointer.ts';
 import { DataLock } from './data-lock.ts';
-import { storageProblem } from './files.ts';
+import { makeFolder, storageProblem, syncFolder } from './files.ts';
 import type { HeldSession } from './held-session.ts';
 import type { RequestKey } from './idempotency.ts';
 import { Lifecycle, type NewSession } from './lifecycle.ts';
@@ -91,7 +91,8 @@ export class Store {
   /** Makes the folder if need be and locks it. Nothing is read before `recover`. */
   static async open(config: StoreConfig, log: Log): Promise<Store> {
     try {
-      await mkdir(join(config.dataDir, 'sessions'), { recursive: true });
+      await makeFolder(join(config.dataDir, 'sessions'));
+      await syncFolder(config.dataDir);
       return new Store(config, await DataLock.acquire(config.dataDir), log);
     } catch (error) {
       const rule = 'DATA_DIR must be a folder that this server can write to and no other one uses';

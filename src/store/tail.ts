@@ -14,6 +14,7 @@
  */
 import { constants } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
+import { setImmediate } from 'node:timers/promises';
 import type { SessionId } from './journal-entries.ts';
 import { checkData, decodeHead, type ReadHead } from './record.ts';
 
@@ -54,9 +55,7 @@ export class Tail {
     settled.then(settle, settle);
     return new Promise((resolve, reject) => {
       this.#pending.push({ frame, resolve, reject });
-      this.#writing ??= this.#write().finally(() => {
-        this.#writing = undefined;
-      });
+      this.#writing ??= this.#write();
     });
   }
 
@@ -107,6 +106,8 @@ export class Tail {
 
   /** Writes what waits, all at once, until nothing does. */
   async #write(): Promise<void> {
+    // Whoever comes in the same turn of the event loop shares the first call.
+    await setImmediate();
     while (this.#pending.length > 0) {
       const group = this.#pending;
       this.#pending = [];
@@ -122,6 +123,7 @@ export class Tail {
         for (const { reject } of group) reject(error);
       }
     }
+    this.#writing = undefined;
   }
 
   async #writeAll(views: readonly Uint8Array[]): Promise<void> {

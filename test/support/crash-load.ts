@@ -179,7 +179,7 @@ class Bout {
     const began = performance.now();
     const server = this.#launch();
     const tooLate = sleep(patienceMs, undefined, { ref: false }).then(() =>
-      assert.fail('the server must become ready'),
+      assert.fail(`the server must become ready: ${JSON.stringify(server.log.slice(-6))} ${server.stderr}`),
     );
     await Promise.race([server.logged('all sessions recovered'), tooLate]);
     this.#startMs = performance.now() - began;
