@@ -24,6 +24,7 @@ test('with nothing set, every variable has the default that .env.example documen
     logLevel: 'info',
     bodyBytesMax: 4 * 1024 ** 3,
     threads: Math.min(availableParallelism(), 16),
+    keysMax: 10_000,
     shutdownTimeoutMs: 30_000,
   });
   assert.ok(memoryBytesMax > 0 && memoryBytesMax <= 0.8 * totalmem());
@@ -43,6 +44,8 @@ const accepted: [string, string, keyof Config, unknown][] = [
   ['THREADS', '0', 'threads', 0],
   ['THREADS', '16', 'threads', 16],
   ['SHUTDOWN_TIMEOUT_MS', '2147483647', 'shutdownTimeoutMs', 2 ** 31 - 1],
+  ['IDEMPOTENCY_KEYS', '1', 'keysMax', 1],
+  ['IDEMPOTENCY_KEYS', '1000000', 'keysMax', 1_000_000],
 ];
 for (const [name, value, member, expected] of accepted) {
   test(`${name}=${value} is taken`, () => {
@@ -69,6 +72,7 @@ const refused: [string, string, RegExp][] = [
   ['BODY_BYTES_MAX', '4294967297', /an integer from 1024 to 4294967296/],
   ['BODY_BYTES_MAX', '1GB', /an integer from 1024/],
   ['MEMORY_BYTES_MAX', '0', /an integer from 1 to/],
+  ['IDEMPOTENCY_KEYS', '0', /an integer from 1 to 1000000/],
   ['SHUTDOWN_TIMEOUT_MS', '0', /an integer from 1 to 2147483647/],
   ['SHUTDOWN_TIMEOUT_MS', '2147483648', /an integer from 1 to 2147483647/],
   ['AUTH_FILE', 'tokens.json', /unset, since this version of the server checks no tokens/],

@@ -106,6 +106,11 @@ export class SessionCheckpoints {
     return this.#checkpointer.upToDate;
   }
 
+  /** Resolves when none is being written, and what they have made needless is gone. */
+  idle(): Promise<void> {
+    return this.#checkpointer.idle();
+  }
+
   /** Writes one if there was a change since the last. */
   async save(): Promise<void> {
     if (!this.#checkpointer.upToDate) await this.#checkpointer.write();

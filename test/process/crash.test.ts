@@ -1,5 +1,5 @@
 /**
- * `kill -9` at random moments, under pushes, checkpoints, creations and deletions. Whatever the moment: the server starts
+ * Sessions of level `checkpoint`, and `kill -9` at random moments, under pushes, checkpoints, creations and deletions. Whatever the moment: the server starts
  * again, each session is at a point of its path that is no older than its last acknowledged checkpoint, and no revision
  * comes again.
  */
@@ -53,7 +53,8 @@ describe('after kill -9', { concurrency: 2 }, () => {
 });
 
 async function create(server: ServerProcess, name: string): Promise<Told> {
-  const json = { variables: pathVariables, checkpointing: { every_steps: 3, every_seconds: null, keep: 2 } };
+  const checkpointing = { every_steps: 3, every_seconds: null, keep: 2 };
+  const json = { variables: pathVariables, durability: 'checkpoint', checkpointing };
   assert.equal((await server.call('PUT', `/v1/sessions/${name}`, { json })).status, 201);
   return { revision: 0, saved: 0, iterations: 0 };
 }

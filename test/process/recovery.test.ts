@@ -9,7 +9,7 @@ import { startApi } from '../support/api.ts';
 import { launch, temporaryFolder } from '../support/server-process.ts';
 import { pathAt, pathVariables, servedState } from '../support/training-path.ts';
 
-test('until every session is back, what is not there yet is answered with recovering', {
+test('until every session is back, whatever asks for one is answered with recovering', {
   timeout: 120_000,
 }, async (t) => {
   const dataDir = await temporaryFolder(t);
@@ -27,10 +27,11 @@ test('until every session is back, what is not there yet is answered with recove
   await promisify(execFile)('mkfifo', [pipe]);
 
   const server = launch(t, { env: { DATA_DIR: dataDir } });
-  await server.logged('session recovered');
+  await server.logged('Server listening at');
   const refused: [string, string, unknown?][] = [
     ['GET', '/readyz'],
     ['GET', '/v1/sessions'],
+    ['GET', '/v1/sessions/early'],
     ['GET', '/v1/sessions/late'],
     ['GET', '/v1/sessions/late/variables'],
     ['PUT', '/v1/sessions/late', { variables: { w: { values: [1] } } }],
@@ -43,7 +44,8 @@ test('until every session is back, what is not there yet is answered with recove
     assert.equal(answer.json.code, 'recovering');
     assert.ok(Number(answer.headers['retry-after']) > 0);
   }
-  for (const path of ['/healthz', '/metrics', '/v1/sessions/early']) {
+  assert.match((await server.call('GET', '/readyz')).json.detail, /So far: 0 of /);
+  for (const path of ['/healthz', '/metrics']) {
     assert.equal((await server.call('GET', path)).status, 200, path);
   }
 
