@@ -2,7 +2,7 @@
 import { readdir, rename, rm, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Problem } from '../errors.ts';
-import { storageProblem } from './files.ts';
+import { storageProblem, writeFileDurably } from './files.ts';
 import { JournalDamage, JournalFile } from './journal-file.ts';
 
 export const unfinished = 'unfinished.tmp';
@@ -16,6 +16,13 @@ export async function requireRoom(folder: string, bytes: number): Promise<void> 
   if (bavail * bsize > bytes + newFileBytes) return;
   const error = new Error('ENOSPC: no space left on device, statfs');
   throw Object.assign(error, { code: 'ENOSPC', syscall: 'statfs' });
+}
+
+/** Throws where the disk takes nothing: it is asked by a file of ours, since what lmdb cannot write can end the process. */
+export async function probe(folder: string): Promise<void> {
+  const path = join(folder, 'probe.tmp');
+  await writeFileDurably(path, 'probe');
+  await rm(path, { force: true });
 }
 
 /** Whole, or not at all. */

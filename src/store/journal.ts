@@ -19,6 +19,7 @@ import {
   journalProblem,
   makeFile,
   openFile,
+  probe,
   removeFile,
   requireRoom,
   smallBytes,
@@ -201,6 +202,7 @@ export class Journal {
     this.#file = undefined;
     let file: JournalFile | undefined;
     try {
+      await probe(this.#folder);
       file = await open();
       const opened = file;
       const entries = superfluous(file);

@@ -18,7 +18,7 @@ for (const size of sizes) {
     const folder = await mountSmallDisk(t);
     if (folder === undefined) return;
     // Small records would take long to fill it all.
-    const giveBack = await takeSpace(folder, size < 1_000 ? 7 * megabyte : 4 * megabyte);
+    const giveBack = await takeSpace(folder, size < 1_000 ? 7.4 * megabyte : 4 * megabyte);
     const dataDir = join(folder, 'data');
     await mkdir(dataDir);
     const values = Array.from({ length: size }, (_, index) => ((index % 7) - 3) / 64);

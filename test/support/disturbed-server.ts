@@ -75,6 +75,11 @@ export class DisturbedServer {
   #server: ServerProcess | undefined;
   /** How the server ended without having been killed here. */
   #ended: string | undefined;
+  /** How often lmdb has ended it, which a page that it cannot write can do: it writes what it has to say beyond its buffer. */
+  aborts = 0;
+  /** Then the fault is over, and the server is started again. */
+  onAbort: () => void = () => undefined;
+  #restarting: Promise<void> | undefined;
   #keys = 0;
 
   private constructor(t: TestContext, dataDir: string, env: Readonly<Record<string, string>>, training: Training) {
@@ -99,13 +104,15 @@ export class DisturbedServer {
     return disturbed;
   }
 
-  call(method: string, path: string, call?: Call): Promise<Answer> {
+  async call(method: string, path: string, call?: Call): Promise<Answer> {
+    await this.#restarting;
     assert.ok(this.#server, 'the server must run');
     return this.#server.call(method, path, call);
   }
 
   /** `kill -9`, at once. */
   async kill(): Promise<void> {
+    await this.#restarting;
     const server = this.#server;
     // No client may call its port any more, which can be another one's soon.
     this.#server = undefined;
@@ -114,10 +121,20 @@ export class DisturbedServer {
 
   async restart(): Promise<void> {
     await this.kill();
+    await this.#launch();
+  }
+
+  async #launch(): Promise<void> {
     const server = await startServer(this.#t, this.#dataDir, this.#env);
     this.#server = server;
     void server.exited.then(({ code, signal }) => {
-      if (this.#server === server) this.#ended = `the server ended by itself: ${signal ?? code}. ${server.stderr}`;
+      if (this.#server !== server) return;
+      if (signal === 'SIGABRT' && server.stderr.includes('Write error')) {
+        this.aborts++;
+        this.#server = undefined;
+        this.onAbort();
+        this.#restarting = this.#launch();
+      } else this.#ended = `the server ended by itself: ${signal ?? code}. ${server.stderr}`;
     });
   }
 
@@ -158,13 +175,13 @@ export class DisturbedServer {
 
   /** Until one more push is refused, or these are done without. */
   async refused(pushes: Promise<unknown>): Promise<void> {
-    const before = this.refusals.length;
+    const before = this.refusals.length + this.aborts;
     let done = false;
     const end = () => {
       done = true;
     };
     pushes.then(end, end);
-    while (!done && this.refusals.length === before) await pause(5);
+    while (!done && this.refusals.length + this.aborts === before) await pause(5);
     if (done) await pushes;
   }
 
