@@ -57,12 +57,21 @@ Commands need a data folder that no server is using, and exit with 2 where they 
 
 class WrongUsage extends Error {}
 
+type Stream = { write(text: string): unknown };
+
 /** Resolves to the exit code. */
-export async function runCommand(given: readonly string[]): Promise<Exit> {
+export async function runCommand(
+  given: readonly string[],
+  { stdout, stderr }: { readonly stdout: Stream; readonly stderr: Stream },
+): Promise<Exit> {
   if (given.includes('--help')) {
-    process.stdout.write(usage);
+    stdout.write(usage);
     return exits.well;
   }
+  const report: Report = {
+    say: (line) => void stdout.write(`${line}\n`),
+    warn: (line) => void stderr.write(`adamax-server: ${line}\n`),
+  };
   try {
     const { command, ...rest } = read(given);
     const folder = await StoppedFolder.open(rest.args[0] as string);
@@ -72,16 +81,11 @@ export async function runCommand(given: readonly string[]): Promise<Exit> {
       await folder.close();
     }
   } catch (error) {
-    process.stderr.write(`adamax-server: ${(error as Error).message}\n`);
-    if (error instanceof WrongUsage) process.stderr.write(usage);
+    report.warn((error as Error).message);
+    if (error instanceof WrongUsage) stderr.write(usage);
     return exits.notDone;
   }
 }
-
-const report: Report = {
-  say: (line) => void process.stdout.write(`${line}\n`),
-  warn: (line) => void process.stderr.write(`adamax-server: ${line}\n`),
-};
 
 /** What was asked for. Throws where that is nothing that there is. */
 function read([name, ...rest]: readonly string[]): Given & { command: Command } {

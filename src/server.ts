@@ -28,7 +28,7 @@ async function serve(): Promise<void> {
 
 async function main([, , ...command]: readonly string[]): Promise<void> {
   if (command.length === 0) await serve();
-  else process.exitCode = await runCommand(command);
+  else process.exitCode = await runCommand(command, process);
 }
 
 main(process.argv).catch((error: Error) => {

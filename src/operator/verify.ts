@@ -121,7 +121,7 @@ async function replayToTheEnd(
 ): Promise<void> {
   const { changes } = await replayStored(session, stored, journal, folder);
   const { iterations } = session.contents;
-  report.say(`  ${placeOf(checkpoint)} to the end, iteration ${iterations}: ${changes} changes replayed`);
+  report.say(`  ${placeOf(checkpoint)} to the end (iteration ${iterations}): ${changes} changes replayed`);
   report.say(`  fingerprint at iteration ${iterations}: ${await fingerprintOf(session.contents)}`);
 }
 
@@ -143,5 +143,5 @@ function configurationOf({ optimizer, iterations, settings }: SessionContents): 
 }
 
 function placeOf({ id, iterations }: DescribedCheckpoint): string {
-  return `${id}, iteration ${iterations},`;
+  return `${id} (iteration ${iterations})`;
 }
