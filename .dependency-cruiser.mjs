@@ -10,6 +10,8 @@ const floors = [
   '^src/plugins/',
   '^routes/',
   '^src/app\\.ts$',
+  '^src/operator/',
+  '^src/cli\\.ts$',
   '^src/server\\.ts$',
 ];
 
@@ -54,6 +56,12 @@ export default {
       severity: 'error',
       from: { path: '^routes/' },
       to: { path: '^src/(store|session/session\\.ts$)', preCompilationOnly: false },
+    },
+    {
+      name: 'a-command-knows-no-http',
+      severity: 'error',
+      from: { path: '^src/(operator/|cli\\.ts$)' },
+      to: { path: ['^src/(app|config)\\.ts$', '^src/(schemas|plugins)/', '^routes/'] },
     },
     {
       name: 'the-ground-stands-alone',

@@ -1,12 +1,13 @@
 #!/usr/bin/env node
-/** The process: configuration, recovery, listening, signals, exit. */
+/** The process: configuration, recovery, listening, signals, exit. With arguments it is a command instead. */
 import closeWithGrace from 'close-with-grace';
 import { pino } from 'pino';
 import { build } from './app.ts';
+import { runCommand } from './cli.ts';
 import { readConfig } from './config.ts';
 import { Store } from './store/store.ts';
 
-async function main(): Promise<void> {
+async function serve(): Promise<void> {
   const config = readConfig();
   const log = pino({ level: config.logLevel });
   const store = await Store.open(config, log);
@@ -25,7 +26,12 @@ async function main(): Promise<void> {
   await store.recover();
 }
 
-main().catch((error: Error) => {
+async function main([, , ...command]: readonly string[]): Promise<void> {
+  if (command.length === 0) await serve();
+  else process.exitCode = await runCommand(command, process);
+}
+
+main(process.argv).catch((error: Error) => {
   process.stderr.write(`adamax-server: ${error.message}\n`);
   process.exit(1);
 });

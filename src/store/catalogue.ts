@@ -51,7 +51,11 @@ export class Catalogue {
 
   /** Those that were decided and may not be finished. */
   deletions(): Deletion[] {
-    return [...this.#journal.file.heads(catalogueId, -1)].map(({ description }) => description as Deletion);
+    return Catalogue.deletionsIn(this.#journal.file);
+  }
+
+  static deletionsIn(file: JournalFile): Deletion[] {
+    return [...file.heads(catalogueId, -1)].map(({ description }) => description as Deletion);
   }
 
   /** All that were decided are finished. */
@@ -69,6 +73,11 @@ export class Catalogue {
     const { keysMax } = this.#journal;
     if (keys.length > 0 && this.#keys > keysMax)
       this.#journal.removeKeys(catalogueId, this.#keys - keysMax).catch(() => undefined);
+  }
+
+  /** Hexadecimal. */
+  static get id(): string {
+    return catalogueId.toString('hex');
   }
 
   static isIts(session: SessionId): boolean {

@@ -61,8 +61,7 @@ export class CheckpointFolder {
     const folder = new CheckpointFolder(path, aside, session, onDamage);
     await makeFolder(path);
     await removeUnfinished(path);
-    const numbers = (await readdir(path)).flatMap((file) => namePattern.exec(file)?.[1] ?? []).map(Number);
-    for (const number of numbers.sort((a, b) => a - b)) {
+    for (const number of numbersAmong(await readdir(path))) {
       folder.#next = number + 1;
       const info = await folder.#inspect(number);
       if (info !== undefined) folder.#known.set(number, info);
@@ -190,15 +189,10 @@ export class CheckpointFolder {
 
   async #inspect(number: number): Promise<CheckpointInfo | undefined> {
     try {
-      const { bytes, iterations, revision, savedAt, journal } = await readCheckpointDescription(this.#file(number));
-      const sidecar = await readFile(`${this.#file(number)}.sha256`, 'utf8');
-      const sha256 = /^[0-9a-f]{64}/.exec(sidecar)?.[0];
-      if (sha256 === undefined || sidecar !== sidecarOf(number, sha256)) {
-        throw new Error('its .sha256 file does not hold its SHA-256 and its name');
-      }
-      this.#revisions.set(number, revision);
-      this.journal = journal;
-      return { id: idOf(number), iterations, bytes, sha256, created_at: savedAt };
+      const { info, description } = await readCheckpointInfo(this.#path, number);
+      this.#revisions.set(number, description.revision);
+      this.journal = description.journal;
+      return info;
     } catch (error) {
       if (isDiskFailure(error)) throw error;
       await this.#setAside(number, error);
@@ -228,12 +222,36 @@ export class CheckpointFolder {
   }
 }
 
+/** Of the checkpoints among the files of a folder, ascending. */
+export function numbersAmong(files: readonly string[]): number[] {
+  return files
+    .flatMap((file) => namePattern.exec(file)?.[1] ?? [])
+    .map(Number)
+    .sort((a, b) => a - b);
+}
+
+/** What a checkpoint's header and its `.sha256` file say. Throws where they are not what was written. */
+export async function readCheckpointInfo(
+  folder: string,
+  number: number,
+): Promise<{ info: CheckpointInfo; description: CheckpointDescription }> {
+  const path = join(folder, `${idOf(number)}.safetensors`);
+  const { bytes, ...description } = await readCheckpointDescription(path);
+  const sidecar = await readFile(`${path}.sha256`, 'utf8');
+  const sha256 = /^[0-9a-f]{64}/.exec(sidecar)?.[0];
+  if (sha256 === undefined || sidecar !== sidecarOf(number, sha256)) {
+    throw new Error('its .sha256 file does not hold its SHA-256 and its name');
+  }
+  const { iterations, savedAt } = description;
+  return { info: { id: idOf(number), iterations, bytes, sha256, created_at: savedAt }, description };
+}
+
 /** A call that failed says nothing about the file; only a missing one is damage. */
 function isDiskFailure(error: unknown): boolean {
   return error instanceof Error && 'syscall' in error && 'code' in error && error.code !== 'ENOENT';
 }
 
-function idOf(number: number): string {
+export function idOf(number: number): string {
   return `ckpt-${String(number).padStart(6, '0')}`;
 }
 
@@ -242,7 +260,7 @@ function sidecarOf(number: number, sha256: string): string {
   return `${sha256}  ${idOf(number)}.safetensors\n`;
 }
 
-function numberOf(id: string): number {
+export function numberOf(id: string): number {
   return Number(id.slice('ckpt-'.length));
 }
 

@@ -86,8 +86,12 @@ async function removeOthers(folder: string, own: string): Promise<void> {
   }
 }
 
+export class FolderInUse extends Error {
+  override readonly name = 'FolderInUse';
+}
+
 function inUse(folder: string): Error {
-  return new Error(`one server at a time can use a data folder, and another one is using ${folder}`);
+  return new FolderInUse(`one server at a time can use a data folder, and another one is using ${folder}`);
 }
 
 function listen(path: string): Promise<Server> {

@@ -35,8 +35,13 @@ export async function removeDurably(path: string): Promise<void> {
 
 /** Removes what a crash left of files that were being written. Others in the folder are not touched. */
 export async function removeUnfinished(folder: string): Promise<void> {
-  for (const name of await readdir(folder)) {
-    if (/^(ckpt-\d+\.safetensors(\.sha256)?|session\.json)\.tmp$/.test(name)) await rm(join(folder, name));
+  const names = await readdir(folder);
+  for (const name of names) {
+    const [, file] = /^(ckpt-\d+\.safetensors|ckpt-\d+\.safetensors\.sha256|session\.json)\.tmp$/.exec(name) ?? [];
+    if (file === undefined) continue;
+    // A checkpoint's SHA-256 has its name already when the checkpoint has not.
+    if (!names.includes(file)) await rm(join(folder, `${file}.sha256`), { force: true });
+    await rm(join(folder, name));
   }
 }
 

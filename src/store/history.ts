@@ -1,9 +1,11 @@
 /** A session as it stood earlier: the nearest checkpoint, and what the journal still holds from there on. */
 import { Problem } from '../errors.ts';
 import { Session, type SessionContents } from '../session/session.ts';
+import type { CheckpointFolder } from './checkpoint-folder.ts';
 import type { Checkpointer } from './checkpointer.ts';
 import type { LiveSession } from './live-session.ts';
 import { replay } from './replay.ts';
+import type { SessionJournal } from './session-journal.ts';
 import { copyOf } from './whole-state.ts';
 
 export interface PastState {
@@ -22,37 +24,51 @@ export async function presentState({ session }: LiveSession): Promise<PastState>
  * is removed from them meanwhile.
  */
 export function pastState(live: LiveSession, checkpointer: Checkpointer, iterations: number): Promise<PastState> {
-  return checkpointer.undisturbed(async () => {
+  return checkpointer.undisturbed(() => {
     const { folder, first } = checkpointer;
-    const checkpoints = folder.since(first);
-    const target = lastRevision(live, checkpoints, iterations);
-    for (const { id, revision } of target === undefined ? [] : checkpoints) {
-      if (revision > (target as number)) continue;
-      const { name, createdAt } = live.session;
-      const { contents } = await folder.load(id);
-      const session = new Session(name, createdAt, contents, revision);
-      await replay(session, live.log.journal, folder, target);
-      if (session.revision === target) return { contents: session.contents, revision: target };
-    }
-    throw unavailable(live, checkpoints, iterations);
+    return stateAt({ session: live.session, journal: live.log.journal, folder, first }, iterations);
   });
+}
+
+/** What a session's past is found in. */
+export interface Past {
+  /** As it is now. */
+  readonly session: Pick<Session, 'name' | 'createdAt' | 'contents'>;
+  readonly journal: Pick<SessionJournal, 'heads' | 'read'>;
+  readonly folder: Pick<CheckpointFolder, 'find' | 'load' | 'since'>;
+  /** The number of the session's first checkpoint. */
+  readonly first: number;
+}
+
+/** As `pastState`, of whatever has checkpoints and a journal. */
+export async function stateAt(past: Past, iterations: number): Promise<PastState> {
+  const { session: now, journal, folder, first } = past;
+  const checkpoints = folder.since(first);
+  const target = lastRevision(journal, checkpoints, iterations);
+  for (const { id, revision } of target === undefined ? [] : checkpoints) {
+    if (revision > (target as number)) continue;
+    const { contents } = await folder.load(id);
+    const session = new Session(now.name, now.createdAt, contents, revision);
+    await replay(session, journal, folder, target);
+    if (session.revision === target) return { contents: session.contents, revision: target };
+  }
+  throw unavailable(past, checkpoints, iterations);
 }
 
 /** The last revision that is known to have had that counter. */
 function lastRevision(
-  live: LiveSession,
+  journal: Past['journal'],
   checkpoints: readonly { iterations: number; revision: number }[],
   iterations: number,
 ): number | undefined {
   const known = checkpoints.filter((each) => each.iterations === iterations).map(({ revision }) => revision);
-  for (const head of live.log.journal.heads(-1)) if (head.iterations === iterations) known.push(head.revision);
+  for (const head of journal.heads(-1)) if (head.iterations === iterations) known.push(head.revision);
   return known.length === 0 ? undefined : Math.max(...known);
 }
 
-function unavailable(live: LiveSession, checkpoints: readonly { iterations: number }[], iterations: number): Problem {
-  const now = live.session.contents.iterations;
-  const known = [now, ...checkpoints.map((each) => each.iterations)];
-  const [earliest] = live.log.journal.heads(-1);
+function unavailable(past: Past, checkpoints: readonly { iterations: number }[], iterations: number): Problem {
+  const known = [past.session.contents.iterations, ...checkpoints.map((each) => each.iterations)];
+  const [earliest] = past.journal.heads(-1);
   const history = earliest === undefined ? '' : `, or one that the journal reaches, from ${earliest.iterations} on`;
   const rule = `iterations must be the session's or a checkpoint's: ${[...new Set(known)].slice(0, 8).join(', ')}${history}`;
   return new Problem('iteration_unavailable', `${rule}. Received: ${iterations}`);

@@ -22,6 +22,8 @@ export interface StoredRecord {
   readonly data: Uint8Array;
 }
 
+type Entry = { readonly key: Buffer; readonly value: Buffer };
+
 /** Where the file says something that cannot be. `revision`: of the record, if it is one. */
 export class JournalDamage extends Error {
   override readonly name = 'JournalDamage';
@@ -200,6 +202,23 @@ export class JournalFile {
       }
     }
     return [...found.values()];
+  }
+
+  /** Entries as they stand, some megabytes of them, behind `after`; all but the format. */
+  entries(after: Buffer = formatKey): Entry[] {
+    const batch: Entry[] = [];
+    let left = readAtOnce;
+    for (const entry of this.#db.getRange({ start: Buffer.concat([after, Buffer.alloc(1)]) })) {
+      batch.push(entry);
+      left -= entry.value.length;
+      if (left <= 0) break;
+    }
+    return batch;
+  }
+
+  /** In `commit`: an entry as it stands in another file. */
+  putEntry({ key, value }: Entry): void {
+    void this.#db.put(key, value);
   }
 
   async close(): Promise<void> {

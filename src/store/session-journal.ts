@@ -8,7 +8,7 @@ import { crc32 } from 'node:zlib';
 import { type Change, decodeChange, type EncodedChange } from './changes.ts';
 import type { Journal } from './journal.ts';
 import type { SessionId } from './journal-entries.ts';
-import { JournalDamage, type JournalFile } from './journal-file.ts';
+import { JournalDamage, type JournalFile, type StoredRecord } from './journal-file.ts';
 import { encodeHead, type Kind, type ReadHead } from './record.ts';
 
 /** Where a change takes a session. */
@@ -118,20 +118,8 @@ export class SessionJournal {
   }
 
   /** The changes behind revision `after`, in order, as far as they lead on from it. Throws `JournalDamage` where one is damaged. */
-  *read(after: number): Generator<{ head: ReadHead; change: Change }> {
-    let chain: number | undefined;
-    let previous = after;
-    for (const { head, data } of this.#journal.file.records(this.id, after)) {
-      if (head.previous !== previous || (chain !== undefined && head.chain !== chain)) {
-        throw new JournalDamage(
-          `a record must lead on from the one before, at revision ${previous}. It leads on from ${head.previous}`,
-          head.revision,
-        );
-      }
-      yield { head, change: decodeChange(head.kind, head.description, data) };
-      chain = head.checksum;
-      previous = head.revision;
-    }
+  read(after: number): Generator<{ head: ReadHead; change: Change }> {
+    return changesOf(this.#journal.file.records(this.id, after), after);
   }
 
   /** The idempotency keys that are remembered, oldest first, and their numbers. */
@@ -206,4 +194,27 @@ export class SessionJournal {
     await written;
     if (now - since > behindMsMax) await oldest;
   }
+}
+
+/** What these records behind revision `after` stand for. Throws `JournalDamage` at the first that does not lead on. */
+export function* changesOf(
+  records: Iterable<StoredRecord>,
+  after: number,
+): Generator<{ head: ReadHead; change: Change }> {
+  let chain: number | undefined;
+  let previous = after;
+  for (const { head, data } of records) {
+    if (head.previous !== previous || (chain !== undefined && head.chain !== chain)) throw strayed(head, previous);
+    yield { head, change: decodeChange(head.kind, head.description, data) };
+    chain = head.checksum;
+    previous = head.revision;
+  }
+}
+
+/** A record that does not lead on from the one before, at revision `previous`. */
+export function strayed(head: ReadHead, previous: number): JournalDamage {
+  return new JournalDamage(
+    `a record must lead on from the one before, at revision ${previous}. It leads on from ${head.previous}`,
+    head.revision,
+  );
 }

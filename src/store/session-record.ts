@@ -28,6 +28,16 @@ export const revisionsReserved = 1_000_000;
 export const revisionsUnknown = 2 ** 40;
 
 export async function readRecord(folder: string): Promise<SessionRecord | undefined> {
+  const read = await readRecordAsItIs(folder);
+  // What goes into the journal from now on must be found again.
+  if (read?.isOlder) await writeRecord(folder, read.record);
+  return read?.record;
+}
+
+/** `isOlder`: it has no `journal`, and this one was drawn now. */
+export async function readRecordAsItIs(
+  folder: string,
+): Promise<{ record: SessionRecord; isOlder: boolean } | undefined> {
   let text: string;
   try {
     text = await readFile(join(folder, recordFile), 'utf8');
@@ -44,10 +54,7 @@ export async function readRecord(folder: string): Promise<SessionRecord | undefi
   }
   if (!/^[0-9a-f]{16}$/.test(record.journal))
     throw new Error(`${recordFile} must have 16 hexadecimal digits as journal. Received: ${record.journal}`);
-  const known: SessionRecord = { ...record, format: 2 };
-  // What goes into the journal from now on must be found again.
-  if (given?.format === 1) await writeRecord(folder, known);
-  return known;
+  return { record: { ...record, format: 2 }, isOlder: given?.format === 1 };
 }
 
 /** Distinct, so that a later session of the same name has nothing of the former one's. */

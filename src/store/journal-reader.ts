@@ -1,0 +1,209 @@
+/**
+ * The journal of a server that is not running, read and left as it is: what is in its newest file, and behind it what the tail
+ * still has, the way a start would find both. A process of its own reads everything first, since a damaged page can end it.
+ */
+import { stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { Catalogue } from './catalogue.ts';
+import type { Findings } from './findings.ts';
+import { decodeEntry } from './idempotency.ts';
+import { checkJournal } from './journal-check.ts';
+import type { SessionId } from './journal-entries.ts';
+import { JournalDamage, type JournalFile, type StoredRecord } from './journal-file.ts';
+import { fileName, journalNumbers, openFile } from './journal-folder.ts';
+import { JournalPart } from './journal-survey.ts';
+import type { ReadHead } from './record.ts';
+import { changesOf, type SessionJournal } from './session-journal.ts';
+import { Tail } from './tail.ts';
+
+/** Damaged records of one session that are named; what is behind so many is not looked at. */
+const damagedMax = 20;
+
+export class JournalReader {
+  readonly folder: string;
+  /** Of the newest file; `undefined` where there is none. */
+  readonly number: number | undefined;
+  /** Of that file. */
+  bytes = 0;
+  /** `undefined` where there is no file, or it cannot be opened. */
+  file: JournalFile | undefined;
+  /** Why the file cannot be opened, if that is so. */
+  problem: string | undefined;
+  /** By session, hexadecimal. */
+  readonly parts = new Map<string, JournalPart>();
+  /** The sessions that are deleted, though their files may still be there. */
+  deleted: ReadonlySet<string> = new Set();
+  /** Bytes of the tail, and how many records it has that the file has not. */
+  readonly tail = { bytes: 0, records: 0 };
+  readonly #findings: Findings;
+  readonly #nameOf: (session: string) => string | undefined;
+  /** What the tail has behind the file, by session. */
+  readonly #behind = new Map<string, StoredRecord[]>();
+
+  private constructor(
+    folder: string,
+    number: number | undefined,
+    findings: Findings,
+    nameOf: (session: string) => string | undefined,
+  ) {
+    this.folder = folder;
+    this.number = number;
+    this.#findings = findings;
+    this.#nameOf = nameOf;
+  }
+
+  /** `nameOf`: what the session is called. */
+  static async open(
+    folder: string,
+    findings: Findings,
+    nameOf: (session: string) => string | undefined,
+  ): Promise<JournalReader> {
+    const numbers = await journalNumbers(folder).catch(() => []);
+    const reader = new JournalReader(folder, numbers.at(-1), findings, nameOf);
+    try {
+      if (reader.number !== undefined) await reader.#readAll();
+    } catch (error) {
+      await reader.close();
+      reader.problem = (error as Error).message;
+      findings.add(reader.path, undefined, `the journal must be readable. It is not: ${reader.problem}`);
+    }
+    return reader;
+  }
+
+  get path(): string {
+    return join(this.folder, fileName(this.number ?? 1));
+  }
+
+  /** A session's part, as a replay asks for it. */
+  of(id: string): Pick<SessionJournal, 'heads' | 'read'> {
+    return {
+      read: (after) => changesOf(this.#records(id, after), after),
+      heads: (after) => this.#heads(id, after),
+    };
+  }
+
+  /** The heads of the records that lead on from revision `after`. */
+  *leadingOn(id: string, after: number): Generator<ReadHead> {
+    const last = this.parts.get(id)?.runFrom(after)?.last.revision ?? after;
+    if (last === after) return;
+    for (const head of this.#heads(id, after)) {
+      yield head;
+      if (head.revision >= last) return;
+    }
+  }
+
+  async close(): Promise<void> {
+    const { file } = this;
+    this.file = undefined;
+    await file?.close();
+  }
+
+  *#records(id: string, after: number): Generator<StoredRecord> {
+    this.#requireReadable(id);
+    if (this.file !== undefined) yield* this.file.records(Buffer.from(id, 'hex'), after);
+    for (const record of this.#behind.get(id) ?? []) if (record.head.revision > after) yield record;
+  }
+
+  *#heads(id: string, after: number): Generator<ReadHead> {
+    this.#requireReadable(id);
+    if (this.file !== undefined) yield* this.file.heads(Buffer.from(id, 'hex'), after);
+    for (const { head } of this.#behind.get(id) ?? []) if (head.revision > after) yield head;
+  }
+
+  #requireReadable(id: string): void {
+    const reason = this.problem ?? this.parts.get(id)?.unreadable;
+    if (reason !== undefined) throw new JournalDamage(reason);
+  }
+
+  async #readAll(): Promise<void> {
+    this.bytes = (await stat(this.path)).size;
+    await checkJournal(this.path, []);
+    this.file = openFile(this.path);
+    const sessions = this.file.sessions();
+    const wanted = sessions.map((session) => [session.toString('hex'), -1] as const);
+    const unreadable = await checkJournal(this.path, wanted);
+    for (const session of sessions) {
+      const part = new JournalPart();
+      part.unreadable = unreadable.get(session.toString('hex'));
+      this.parts.set(session.toString('hex'), part);
+      await this.#survey(this.file, session, part);
+    }
+    const catalogue = this.parts.get(Catalogue.id);
+    if (catalogue !== undefined && catalogue.unreadable === undefined && !catalogue.isDamaged)
+      this.deleted = new Set(Catalogue.deletionsIn(this.file).map(({ journal }) => journal));
+    await this.#readTail();
+  }
+
+  /** Goes through all that the file has of a session. */
+  async #survey(file: JournalFile, session: SessionId, part: JournalPart): Promise<void> {
+    const id = session.toString('hex');
+    for (let after = -1, damaged = 0; part.unreadable === undefined; ) {
+      const damage = this.#take(id, part, after);
+      if (damage === undefined) break;
+      this.#blame(id, describe(damage));
+      after = damage.revision;
+      part.skip(after);
+      // The other process has read up to there only.
+      part.unreadable = (await checkJournal(this.path, [[id, after]])).get(id);
+      if (++damaged === damagedMax) part.unreadable ??= `more than ${damaged} of its records are damaged`;
+    }
+    if (part.unreadable !== undefined) {
+      this.#blame(id, part.unreadable);
+      return;
+    }
+    for (const { number, value } of file.keys(session)) {
+      part.keys++;
+      if (decodeEntry(value) === undefined)
+        this.#blame(id, `an idempotency key must have the checksum that it carries. It has another (key ${number})`);
+    }
+  }
+
+  /** Takes the records behind revision `after`, up to a damaged one. */
+  #take(id: string, part: JournalPart, after: number): { message: string; revision: number } | undefined {
+    try {
+      for (const record of this.#records(id, after)) this.#takeOne(id, part, record);
+      return undefined;
+    } catch (error) {
+      const { message, revision } = error as JournalDamage;
+      if (error instanceof JournalDamage && revision !== undefined) return { message, revision };
+      throw error;
+    }
+  }
+
+  #takeOne(id: string, part: JournalPart, record: StoredRecord): void {
+    const wrong = part.take(record);
+    if (wrong !== undefined) this.#blame(id, describe(wrong));
+  }
+
+  /** What a start would take from it. */
+  async #readTail(): Promise<void> {
+    const path = join(this.folder, 'tail');
+    const found = await stat(path).catch(() => undefined);
+    if (found === undefined) return;
+    this.tail.bytes = found.size;
+    const tail = await Tail.open(path);
+    try {
+      for await (const { session, key, head, data } of tail.frames()) {
+        const id = session.toString('hex');
+        const part = this.parts.get(id) ?? new JournalPart();
+        if (part.unreadable !== undefined || head.revision <= part.reached) continue;
+        this.parts.set(id, part);
+        this.#behind.set(id, [...(this.#behind.get(id) ?? []), { head, data }]);
+        this.#takeOne(id, part, { head, data });
+        if (key !== undefined) part.keys++;
+        this.tail.records++;
+      }
+    } finally {
+      await tail.close();
+    }
+  }
+
+  #blame(id: string, rule: string): void {
+    this.#findings.add(this.path, this.#nameOf(id) ?? `journal id ${id}`, rule);
+  }
+}
+
+/** With the record that it is about. */
+export function describe({ message, revision }: Pick<JournalDamage, 'message' | 'revision'>): string {
+  return revision === undefined ? message : `${message} (record ${revision})`;
+}
