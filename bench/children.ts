@@ -2,11 +2,12 @@
  * The processes and the temporary folder of a run. None of them outlives it: children are killed when their benchmark
  * ends, when it fails, and when the run itself is interrupted. What they do is left to the files that start them.
  */
-import { type ChildProcess, fork, type SpawnOptions, spawn } from 'node:child_process';
+import { type ChildProcess, fork, type Serializable, type SpawnOptions, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { Work } from './pairs.ts';
 
 export class Children {
   readonly folder = mkdtempSync(join(tmpdir(), 'adamax-bench-'));
@@ -34,11 +35,11 @@ export class Children {
     return (await nextMessage(this.fork(script, ...args))) as number;
   }
 
-  /** Ends one, as an operator does, and waits until it is gone. */
-  async end(child: ChildProcess): Promise<void> {
+  /** Ends one, as an operator does unless said otherwise, and waits until it is gone. */
+  async end(child: ChildProcess, signal: NodeJS.Signals = 'SIGTERM'): Promise<void> {
     if (!this.#running.has(child)) return;
     const exit = once(child, 'exit');
-    child.kill('SIGTERM');
+    child.kill(signal);
     await exit;
   }
 
@@ -63,6 +64,15 @@ export class Children {
     child.once('error', () => this.#running.delete(child));
     return child;
   }
+}
+
+/** What a forked child does so many times when it gets the order, and answers with the seconds that it took. */
+export function doneBy(child: ChildProcess, order: (times: number) => Serializable): Work {
+  return async (times) => {
+    const answer = nextMessage(child);
+    child.send(order(times));
+    return (await answer) as number;
+  };
 }
 
 /** The next message of a forked child. Throws if it exits instead. */

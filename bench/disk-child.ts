@@ -1,7 +1,7 @@
 /** disk.ts as a process. */
 import type { ChildProcess } from 'node:child_process';
 import { type Children, nextMessage } from './children.ts';
-import type { DiskOrder } from './disk.ts';
+import type { DiskOrder, Sync } from './disk.ts';
 import type { Work } from './pairs.ts';
 
 export class Disk {
@@ -12,8 +12,8 @@ export class Disk {
   }
 
   /** Writes a file of so many bytes, forces it to the disk and, untimed, removes it. */
-  write(path: string, bytes: number): Work {
-    return this.#work({ write: path, bytes });
+  write(path: string, bytes: number, sync: Sync = 'fsync'): Work {
+    return this.#work({ write: path, bytes, sync });
   }
 
   /** Reads a whole file into memory. */

@@ -1,6 +1,6 @@
 /** load.ts as a process: dense gradients over several connections, and what they are compared with most. */
 import type { ChildProcess } from 'node:child_process';
-import { type Children, nextMessage } from './children.ts';
+import { type Children, doneBy } from './children.ts';
 import type { LoadOrder } from './load.ts';
 import { asRate, type Comparison, comparePairs, type Work } from './pairs.ts';
 import { startServer } from './server.ts';
@@ -15,11 +15,7 @@ export class Flood {
   }
 
   requests(port: number, path: string): Work {
-    return async (times) => {
-      const answer = nextMessage(this.#child);
-      this.#child.send({ port, path, times } satisfies LoadOrder);
-      return (await answer) as number;
-    };
+    return doneBy(this.#child, (times) => ({ port, path, times }) satisfies LoadOrder);
   }
 }
 

@@ -1,11 +1,11 @@
 /** A session larger than one WASM memory, through its whole life: the same bits as a plain loop, and how long a push takes. */
-import { statfsSync } from 'node:fs';
 import { freemem } from 'node:os';
 import { denseBody } from './bodies.ts';
 import type { Children } from './children.ts';
 import { asMeasured, compare, type Pair } from './pairs.ts';
 import { plainSteps } from './plain-steps.ts';
 import { type Body, Poster, type Receive } from './post.ts';
+import { lackOfRoom } from './room.ts';
 import type { Benchmark, Row } from './row.ts';
 import { startServer } from './server.ts';
 
@@ -67,10 +67,7 @@ async function* measure(children: Children): AsyncGenerator<Row> {
 }
 
 function whatIsMissing(folder: string): string | undefined {
-  const { bavail, bsize } = statfsSync(folder);
-  if (freemem() < memoryBytes) return 'not enough memory here';
-  if (bavail * bsize < diskBytes) return 'not enough disk here';
-  return undefined;
+  return freemem() < memoryBytes ? 'not enough memory here' : lackOfRoom(folder, diskBytes);
 }
 
 /** In place, since a second body would take as much memory again. */

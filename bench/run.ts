@@ -11,10 +11,15 @@ import { checkpoint } from './checkpoint.ts';
 import { Children } from './children.ts';
 import { manyConnections } from './connections.ts';
 import { densePush } from './dense-push.ts';
+import { durableLarge } from './durable-large.ts';
+import { durablePush } from './durable-push.ts';
+import { durableRedis } from './durable-redis.ts';
+import { fingerprint } from './fingerprint.ts';
 import { json } from './json.ts';
 import { kernel } from './kernel.ts';
 import { large } from './large.ts';
 import { memory } from './memory.ts';
+import { recovery } from './recovery.ts';
 import { line, type Measured, resultsPage } from './report.ts';
 import type { Benchmark, Row } from './row.ts';
 import { sparsePush } from './sparse-push.ts';
@@ -30,6 +35,11 @@ const benchmarks: readonly Benchmark[] = [
   json,
   besideLarge,
   checkpoint,
+  durablePush,
+  durableRedis,
+  durableLarge,
+  recovery,
+  fingerprint,
   memory,
   start,
   large,

@@ -8,12 +8,16 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Children } from './children.ts';
 
 const script = join(import.meta.dirname, '../dist/src/server.js');
-const startSeconds = 30;
+const startSecondsMax = 30;
 /** Between two looks at whether the server is ready: no start is measured more finely. */
 const lookMs = 5;
 
 /** Starts it on a data folder, an empty one if none is given, and waits until it is ready. */
-export async function startServer(children: Children, folder = children.emptyFolder('data')): Promise<Server> {
+export async function startServer(
+  children: Children,
+  folder = children.emptyFolder('data'),
+  secondsMax = startSecondsMax,
+): Promise<Server> {
   const port = await freePort();
   const environment = { HOST: '127.0.0.1', PORT: String(port), DATA_DIR: folder, LOG_LEVEL: 'warn' };
   const started = performance.now();
@@ -22,10 +26,10 @@ export async function startServer(children: Children, folder = children.emptyFol
     env: { ...process.env, ...environment },
     stdio: ['ignore', 'ignore', 'inherit'],
   });
-  const deadline = started + startSeconds * 1000;
+  const deadline = started + secondsMax * 1000;
   while (!(await isReady(port))) {
     if (child.exitCode !== null) throw new Error(`the server must start. It exited with ${child.exitCode}`);
-    if (performance.now() > deadline) throw new Error(`the server must be ready within ${startSeconds} s`);
+    if (performance.now() > deadline) throw new Error(`the server must be ready within ${secondsMax} s`);
     await sleep(lookMs);
   }
   return new Server(children, child, port, (performance.now() - started) / 1000);
@@ -53,14 +57,17 @@ export class Server {
 
   /**
    * A session with these F32 variables, all zeros, by their shapes; returns its path. No checkpoint but the one of the
-   * creation, so that pushes alone are measured.
+   * creation, so that pushes alone are measured; nothing is kept of the journal that a restart does not need.
    */
-  async createSession(shapes: Record<string, readonly number[]>): Promise<string> {
+  async createSession(
+    shapes: Record<string, readonly number[]>,
+    durability: 'checkpoint' | 'always' = 'checkpoint',
+  ): Promise<string> {
     const path = `/v1/sessions/session-${++this.#sessions}`;
     await this.call('PUT', path, {
       variables: Object.fromEntries(Object.entries(shapes).map(([name, shape]) => [name, { shape }])),
-      durability: 'checkpoint',
-      checkpointing: { every_steps: null, every_seconds: null, keep: 1 },
+      durability,
+      checkpointing: { every_steps: null, every_seconds: null, keep: 1, keep_journal_steps: 0 },
     });
     return path;
   }
@@ -78,6 +85,11 @@ export class Server {
   stop(): Promise<void> {
     return this.#children.end(this.#child);
   }
+
+  /** Ends it as a crash does. */
+  kill(): Promise<void> {
+    return this.#children.end(this.#child, 'SIGKILL');
+  }
 }
 
 async function isReady(port: number): Promise<boolean> {
@@ -88,7 +100,7 @@ async function isReady(port: number): Promise<boolean> {
   }
 }
 
-async function freePort(): Promise<number> {
+export async function freePort(): Promise<number> {
   const server = createServer().listen(0, '127.0.0.1');
   await once(server, 'listening');
   const { port } = server.address() as AddressInfo;

@@ -1,0 +1,32 @@
+/** Durable small pushes against what lmdb, which the journal lies in, does by itself. */
+import { join } from 'node:path';
+import { type Children, doneBy } from './children.ts';
+import { connectionCounts, diskBytes, durableRows, whatIsPushed } from './durable.ts';
+import { lackOfDisk } from './room.ts';
+import type { Benchmark, Row } from './row.ts';
+
+const against = 'bare lmdb commits';
+const target = { atLeast: 0.7 };
+
+export const durablePush: Benchmark = {
+  name: 'durable-push',
+  notes: [
+    'Durable pushes go to a session with `durability: always` and no checkpoints by rule, from a client in a process of its own; each connection sends its next push when the reply to the last one (the updated values) is there. All files of these rows are in the temporary folder, which must be on a disk.',
+    'The bare commits are those of a process (`bench/bare-lmdb.ts`) that opens lmdb with the same options as the journal does, and puts values of as many bytes as the record of such a push, from as many callers as there are connections, each of which waits until its value is on the disk. It is asked by nobody and has nothing else to do.',
+  ],
+  rows: measure,
+};
+
+async function* measure(children: Children): AsyncGenerator<Row> {
+  const lack = lackOfDisk(children.folder, diskBytes);
+  if (lack !== undefined) {
+    for (const connections of connectionCounts)
+      yield { what: whatIsPushed(connections), against, target, result: lack };
+    return;
+  }
+  yield* durableRows(children, against, target, (bytes, callers) => {
+    const path = join(children.folder, `bare-${callers}.mdb`);
+    const child = children.fork('bare-lmdb.ts', path, String(bytes), String(callers));
+    return doneBy(child, (times) => times);
+  });
+}

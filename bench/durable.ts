@@ -1,0 +1,46 @@
+/** Small pushes that are on the disk when they are acknowledged, in pushes a second, against another way to write as much. */
+import { encodeChange } from '../src/store/changes.ts';
+import { encodeHead } from '../src/store/record.ts';
+import type { Children } from './children.ts';
+import { Flood } from './flood.ts';
+import { asRate, comparePairs, type Work } from './pairs.ts';
+import type { Row, Target } from './row.ts';
+import { startServer } from './server.ts';
+
+export const floats = 1_000;
+export const connectionCounts = [1, 16, 64] as const;
+/** More than all samples write. */
+export const diskBytes = 4e9;
+
+export function whatIsPushed(connections: number): string {
+  return `durable push and reply, 1,000 floats, ${connections} connection${connections > 1 ? 's' : ''}`;
+}
+
+/**
+ * One row for each number of connections. `write`: values of so many bytes from so many callers at once, each of which puts
+ * its next one when its last one is on the disk.
+ */
+export async function* durableRows(
+  children: Children,
+  against: string,
+  target: Target,
+  write: (bytes: number, callers: number) => Work,
+): AsyncGenerator<Row> {
+  const server = await startServer(children);
+  const session = await server.createSession({ w: [floats] }, 'always');
+  const bytes = recordBytes();
+  for (const connections of connectionCounts) {
+    const flood = new Flood(children, 'safetensors', floats, connections);
+    const pairs = await comparePairs(flood.requests(server.port, `${session}/gradients`), write(bytes, connections));
+    yield { what: whatIsPushed(connections), against, target, result: asRate(pairs, 1, 'pushes') };
+  }
+}
+
+/** What such a push puts in the journal. */
+function recordBytes(): number {
+  const values = { dtype: 'F32', shape: [floats], bytes: new Uint8Array(4 * floats) } as const;
+  const { description } = encodeChange({ kind: 'gradients', gradients: new Map([['w', { values }]]) });
+  const dataBytes = values.bytes.length;
+  const place = { chain: 0, previous: 0, revision: 1, iterations: 1 };
+  return encodeHead({ kind: 'gradients', ...place, description, dataBytes, dataChecksum: 0 }).bytes.length + dataBytes;
+}
