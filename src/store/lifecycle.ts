@@ -138,10 +138,12 @@ export class Lifecycle {
     const { head } = held.view;
     if (request.key !== undefined) kept.push({ ...request.key, ...positionOf(head) });
     const entries = kept.map((entry) => ({ ...entry, sentTo: entry.sentTo ?? name }));
+    // A fork is known by the session that it was asked of, and was on the disk with the one that it made.
+    const forks = this.#house.names.elsewhere.filter(({ made, sentTo }) => made === name && sentTo !== name);
     const journal = held.live.log.journal.id.toString('hex');
     let finish: (() => Promise<void>) | undefined;
     await held.delete(request, async () => {
-      finish = await deletions.decide({ name, journal, keep_checkpoints: keepCheckpoints }, entries);
+      finish = await deletions.decide({ name, journal, keep_checkpoints: keepCheckpoints }, [...entries, ...forks]);
     });
     this.#house.sessions.delete(name);
     this.#house.names.forget(name, entries);

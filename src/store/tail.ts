@@ -8,13 +8,15 @@
  *     12  4  bytes of the idempotency key, 0: none
  *     16  4  bytes of the record's head
  *     20  8  bytes of its data, a float64
- *     28     key, head, data, each with its own checksum
+ *     28  4  CRC-32 of the 28 bytes before
+ *     32     key, head, data, each with its own checksum
  *
  * When all that is there is in the journal, the next frame begins at 0 again: what is left behind it is known already.
  */
 import { constants } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { setImmediate } from 'node:timers/promises';
+import { crc32 } from 'node:zlib';
 import type { SessionId } from './journal-entries.ts';
 import { checkData, decodeHead, type ReadHead } from './record.ts';
 
@@ -26,7 +28,7 @@ export interface TailFrame {
 }
 
 const magic = 0x4c494154;
-const fixedBytes = 28;
+const fixedBytes = 32;
 /** A file larger than that is cut off when it can be. */
 const keptBytes = 64 * 1024 * 1024;
 
@@ -70,11 +72,12 @@ export class Tail {
     const { size } = await this.#file.stat();
     for (let at = 0; at + fixedBytes <= size; ) {
       const fixed = await this.#read(at, fixedBytes);
+      if (fixed.readUInt32LE(0) !== magic || fixed.readUInt32LE(28) !== crc32(fixed.subarray(0, 28))) return;
       const keyBytes = fixed.readUInt32LE(12);
       const headBytes = fixed.readUInt32LE(16);
       const dataBytes = fixed.readDoubleLE(20);
       const end = at + fixedBytes + keyBytes + headBytes + dataBytes;
-      if (fixed.readUInt32LE(0) !== magic || !(end <= size)) return;
+      if (end > size) return;
       const rest = await this.#read(at + fixedBytes, end - at - fixedBytes);
       const headPart = rest.subarray(keyBytes, keyBytes + headBytes);
       const data = rest.subarray(keyBytes + headBytes);
@@ -160,6 +163,7 @@ function viewsOf({ session, key, head, data }: TailFrame): Uint8Array[] {
     data.reduce((sum, { length }) => sum + length, 0),
     20,
   );
+  fixed.writeUInt32LE(crc32(fixed.subarray(0, 28)), 28);
   return [fixed, ...(key === undefined ? [] : [key]), head, ...data].filter(({ length }) => length > 0);
 }
 
