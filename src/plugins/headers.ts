@@ -25,7 +25,8 @@ export function idempotencyKey(request: FastifyRequest): RequestKey | undefined 
     const rule = 'Idempotency-Key must be 1 to 255 visible ASCII characters';
     throw new Problem('invalid_parameter', `${rule}. Received: ${JSON.stringify(key.slice(0, 60))}`);
   }
-  const address = crc32(`${request.method} ${request.url}`);
+  // Without the session's name: a fork knows the requests that its past has seen under another one.
+  const address = crc32(`${request.method} ${request.url.replace(/^\/v1\/sessions\/[^/?]+/, '')}`);
   return { key, digest: `${address.toString(16)}-${request.bodyDigest ?? '0'}` };
 }
 

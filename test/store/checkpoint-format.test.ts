@@ -33,12 +33,17 @@ test('what was written of a session is read as it was', () => {
     revision: 6,
     createdAt: session.createdAt,
     savedAt: '2026-03-04T05:06:07.890Z',
+    journal: '00000000000000ff',
     iterations,
     optimizer,
     settings,
     variables: [{ name: 'w', dtype: 'F32', shape: [2] }],
   });
   assert.deepEqual([iterations, tensors.map(({ name }) => name)], [5, ['w', 'w:m', 'w:v']]);
+});
+
+test('one that an older version wrote has no journal', () => {
+  assert.equal(describeWith({ journal: undefined }).journal, undefined);
 });
 
 describe('a header is refused', () => {
@@ -48,7 +53,7 @@ describe('a header is refused', () => {
     });
   }
 
-  for (const member of Object.keys(metadata).filter((name) => name !== 'learning_rate')) {
+  for (const member of Object.keys(metadata).filter((name) => !['learning_rate', 'journal'].includes(name))) {
     test(`without ${member}`, () =>
       assertRefused(new RegExp(`must have "${member}" in its metadata`), { [member]: undefined }));
   }
