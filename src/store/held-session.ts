@@ -126,8 +126,7 @@ export class HeldSession {
       });
     const outcome = await outcomeOf(this.#live, request, first, async () => this.view);
     // What the new level promises leads on from a checkpoint; if it cannot be written now, it is tried again.
-    if (log.lacksCheckpoint(this.#live.durability))
-      await this.checkpoints.writeIfDue(Date.now())?.catch(() => undefined);
+    if (log.lacksCheckpoint(this.#live.durability)) await this.checkpoints.write().catch(() => undefined);
     return outcome;
   }
 

@@ -85,6 +85,8 @@ export class SessionCheckpoints {
         return viewOf(this.#live, this.#checkpointer);
       });
     const outcome = await outcomeOf(this.#live, request, first, async () => viewOf(this.#live, this.#checkpointer));
+    // What the level that came back promises leads on from a checkpoint; if it cannot be written now, it is tried again.
+    if (log.lacksCheckpoint(this.#live.durability)) await this.#checkpointer.write().catch(() => undefined);
     this.#onChange();
     return outcome;
   }
