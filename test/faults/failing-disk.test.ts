@@ -96,7 +96,7 @@ test('a checkpoint fails whole, and the ones before it stay', { timeout: 120_000
 });
 
 test('a creation fails whole: there is no such session, nothing of it is left, and the name is free', {
-  timeout: 120_000,
+  timeout: 300_000,
 }, async (t) => {
   const folder = await temporaryFolder(t);
   const { store } = await openStore(t, folder);

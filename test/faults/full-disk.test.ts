@@ -48,7 +48,7 @@ test('a checkpoint that does not fit is refused, the older ones stay, and steps 
   const folder = await mountSmallDisk(t);
   if (folder === undefined) return;
   const api = await startApi(t, {}, folder);
-  const json = { variables: pathVariables, checkpointing: { every_steps: 2 } };
+  const json = { variables: pathVariables, durability: 'checkpoint', checkpointing: { every_steps: 2 } };
   assert.equal((await create(api, 'small', json)).status, 201);
   const before = await readdir(join(folder, 'sessions/small'));
   const free = await fill(folder);
