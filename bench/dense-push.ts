@@ -17,7 +17,7 @@ export const densePush: Benchmark = {
   notes: [
     'A push is sent as safetensors over one kept-alive connection of 127.0.0.1 by a client on `node:http`, and is over when the last byte of the reply (the updated values) is there. Server and reference are processes of their own; the client is the process of the benchmark.',
     'The echo is a `node:http` server (`bench/echo-server.ts`) that reads the whole body chunk by chunk into a buffer made beforehand, and replies with that buffer. Both get the same bodies from the same client.',
-    'Sessions are created with `durability: checkpoint` and no checkpoints by rule.',
+    'Sessions are created with `durability: checkpoint`, unless a row says that its pushes are durable, and no checkpoints by rule.',
   ],
   rows: measure,
 };

@@ -1,8 +1,9 @@
 /**
  * `npm run bench`: runs every benchmark, prints each row as it comes, and writes RESULTS.md beside this file. With names
  * (`npm run bench -- kernel`) it runs those and prints only. A new benchmark is one file, and one line in the list below.
- * A run takes about half an hour, on a machine that has nothing else to do; `large` alone wants 14 GB of memory and
- * 11 GB of disk, and says so where they are not there.
+ * A run takes about three quarters of an hour, on a machine that has nothing else to do; `large` alone wants 14 GB of memory
+ * and 11 GB of disk, and says so where they are not there; so does `durable-redis` where there is no `redis-server`. Durable
+ * rows want a temporary folder that is on a disk.
  */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
