@@ -59,7 +59,10 @@ async function disturb({ disturbed, faults }: Setup, kind: Kind, code: Fault['co
 
 describe('pushes', { concurrency: 2 }, () => {
   for (const code of codes) {
-    for (const mode of ['once', 'for a while', 'until killed'] as const) {
+    // Every call with half of its bytes written: the restarts take long, and what follows does not depend on the error.
+    const modes =
+      code === 'EIO' ? (['once', 'for a while', 'until killed'] as const) : (['once', 'for a while'] as const);
+    for (const mode of modes) {
       test(`${code} ${mode}`, { timeout: 300_000 }, async (t) => {
         const setup = await start(t, byHand);
         if (setup === undefined) return;
@@ -124,14 +127,14 @@ describe('other changes', { concurrency: 2 }, () => {
   }
 });
 
-for (const seed of [1, 2]) {
+for (const seed of [Number(process.env.FAULT_SEED ?? 1)]) {
   test(`faults at random under pushes and checkpoints (seed ${seed})`, { timeout: 300_000 }, async (t) => {
     const setup = await start(t, { every_steps: 3, every_seconds: null, keep: 2 });
     if (setup === undefined) return;
     const { disturbed, faults } = setup;
     const random = randomUnits(seed);
     const below = (limit: number) => Math.floor(random() * limit);
-    for (let round = 0; round < 25; round++) {
+    for (let round = 0; round < 12; round++) {
       const fault: Fault = {
         kinds: kinds.filter(() => random() < 0.5),
         at: below(20),

@@ -20,7 +20,7 @@ import { type Moment, pushesOf, type TrainedSession, train } from './recorded-tr
 import { Recorder } from './recorder.ts';
 import { fingerprints } from './varied-path.ts';
 
-const cuts = Number(process.env.POWER_CUTS ?? 24);
+const cuts = Number(process.env.POWER_CUTS ?? 12);
 /** "fdatasync", for instance: a disk that says to have done it and has not. To see that the checks can fail. */
 const lies = (process.env.POWER_CUT_LIES?.split(',') ?? []) as readonly SyncKind[];
 /** A folder for what the disk had when a check fails, if that is to be kept. */
