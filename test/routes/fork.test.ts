@@ -47,9 +47,9 @@ describe('POST /v1/sessions/{session}/fork', () => {
     assert.deepEqual(await stateOf(api, 'b'), ahead);
   });
 
-  test('goes back to the iteration of a checkpoint, and to no other', async (t) => {
+  test('without a journal goes back to the iteration of a checkpoint, and to no other', async (t) => {
     const api = await startApi(t);
-    await create(api, 'a', variables);
+    await create(api, 'a', variables, { durability: 'checkpoint' });
     await push(api, 'a', gradients);
     succeeded(await api.call('POST', '/v1/sessions/a/checkpoints'), 201);
     const at1 = await stateOf(api, 'a');
