@@ -3,7 +3,9 @@ import { Problem } from '../errors.ts';
 import { Session, type SessionContents } from '../session/session.ts';
 import type { CheckpointFolder } from './checkpoint-folder.ts';
 import type { Checkpointer } from './checkpointer.ts';
+import { JournalDamage } from './journal-file.ts';
 import type { LiveSession } from './live-session.ts';
+import type { ReadHead } from './record.ts';
 import { replay } from './replay.ts';
 import type { SessionJournal } from './session-journal.ts';
 import { copyOf } from './whole-state.ts';
@@ -62,13 +64,22 @@ function lastRevision(
   iterations: number,
 ): number | undefined {
   const known = checkpoints.filter((each) => each.iterations === iterations).map(({ revision }) => revision);
-  for (const head of journal.heads(-1)) if (head.iterations === iterations) known.push(head.revision);
+  for (const head of heads(journal)) if (head.iterations === iterations) known.push(head.revision);
   return known.length === 0 ? undefined : Math.max(...known);
+}
+
+/** Of all records that the journal holds, up to the first one that is damaged. */
+function* heads(journal: Past['journal']): Generator<ReadHead> {
+  try {
+    yield* journal.heads(-1);
+  } catch (error) {
+    if (!(error instanceof JournalDamage)) throw error;
+  }
 }
 
 function unavailable(past: Past, checkpoints: readonly { iterations: number }[], iterations: number): Problem {
   const known = [past.session.contents.iterations, ...checkpoints.map((each) => each.iterations)];
-  const [earliest] = past.journal.heads(-1);
+  const [earliest] = heads(past.journal);
   const history = earliest === undefined ? '' : `, or one that the journal reaches, from ${earliest.iterations} on`;
   const rule = `iterations must be the session's or a checkpoint's: ${[...new Set(known)].slice(0, 8).join(', ')}${history}`;
   return new Problem('iteration_unavailable', `${rule}. Received: ${iterations}`);

@@ -62,7 +62,7 @@ export async function recover(
   const sessionJournal = new SessionJournal(journal, Buffer.from(record.journal, 'hex'), description.revision);
   const replayed =
     unreadable === undefined
-      ? await replay(session, sessionJournal, checkpoints, undefined, progress)
+      ? leadOn(sessionJournal, session, await replay(session, sessionJournal, checkpoints, undefined, progress))
       : unread(unreadable);
   if (replayed.damage !== undefined) reportLoss(folder, journal, session, replayed.damage);
   const held = await goOn({
@@ -73,6 +73,7 @@ export async function recover(
     sessionJournal,
     saved: description.revision,
     replayed,
+    isReadable: unreadable === undefined,
   });
   return { held, replayed };
 }
@@ -86,6 +87,21 @@ interface Arrived {
   /** The revision that the checkpoint has. */
   readonly saved: number;
   readonly replayed: Replayed;
+  /** Whether its part of the journal may be touched. */
+  readonly isReadable: boolean;
+}
+
+/** The next record leads on from the last one. Damaged ones are not led on from: they go aside with the whole journal. */
+function leadOn(journal: SessionJournal, { revision }: Session, replayed: Replayed): Replayed {
+  if (replayed.damage !== undefined) return replayed;
+  try {
+    if (replayed.last !== undefined) journal.goOnBehind(replayed.last);
+    else journal.goOnFrom(revision);
+    return replayed;
+  } catch (error) {
+    if (!(error instanceof JournalDamage)) throw error;
+    return { ...replayed, damage: error };
+  }
 }
 
 async function goOn({
@@ -96,15 +112,15 @@ async function goOn({
   sessionJournal,
   saved,
   replayed,
+  isReadable,
 }: Arrived): Promise<HeldSession> {
   const { durability } = session.contents.settings;
   const reached = session.revision;
   const damaged = replayed.damage !== undefined;
-  // Damaged records are not led on from: they go aside with the whole journal, when all sessions are back.
-  if (replayed.last !== undefined) sessionJournal.goOnBehind(replayed.last);
-  else if (!damaged) sessionJournal.goOnFrom(reached);
   const isKnown = Number.isFinite(record.revision_limit);
-  const isExact = isKnown && (reached === record.revision_limit || (durability === 'always' && !damaged));
+  // Where a newer checkpoint was damaged, the records up to it may have been trimmed.
+  const isWhole = !damaged && (replayed.last !== undefined || isNewest(checkpoints));
+  const isExact = isKnown && (reached === record.revision_limit || (durability === 'always' && isWhole));
   const revision = isExact ? reached : revisionBehind(record, reached);
   const revisions = new Revisions(folder.path, {
     ...record,
@@ -114,7 +130,7 @@ async function goOn({
   if (!isExact) await revisions.reserveNow(revision).catch(() => undefined);
   const log = new ChangeLog(sessionJournal, durability !== 'checkpoint' && !damaged);
   const live = new LiveSession(session, log, folder.keys, revisions);
-  if (!damaged) await takeKeys(live, folder, reached);
+  if (isReadable) await takeKeys(live, folder, reached, damaged);
   const place = { previous: reached, revision, iterations: session.contents.iterations };
   if (!isExact) {
     if (log.level(durability) !== 'checkpoint')
@@ -132,12 +148,17 @@ function revisionBehind({ revision_limit }: SessionRecord, reached: number): num
   return Math.max(reached, limit) + 1;
 }
 
-/** The keys of changes that the session has; those of lost ones must be free again. */
-async function takeKeys({ log }: LiveSession, folder: SessionFolder, reached: number): Promise<void> {
+/** Whether no newer checkpoint than those that can be read has been written. */
+function isNewest(checkpoints: CheckpointFolder): boolean {
+  return Number(checkpoints.newest?.id.slice('ckpt-'.length)) + 1 === checkpoints.next;
+}
+
+/** The keys of changes that the session has; those of lost ones must be free again. A damaged journal is left as it is. */
+async function takeKeys({ log }: LiveSession, folder: SessionFolder, reached: number, damaged: boolean): Promise<void> {
   for (const { number, value } of log.journal.readKeys()) {
     const entry = decodeEntry(value);
     if (entry !== undefined && entry.revision <= reached) folder.remember(entry);
-    else await log.journal.forgetKey(number);
+    else if (!damaged) await log.journal.forgetKey(number);
   }
 }
 
@@ -156,7 +177,13 @@ function reportLoss(
   { message, revision }: NonNullable<Replayed['damage']>,
 ): void {
   const where = revision === undefined ? '' : ` (record ${revision})`;
-  const reason = `its changes after iteration ${session.contents.iterations} are lost: ${message}${where}`;
+  const { iterations } = session.contents;
+  // A record of its past is of use to forks alone.
+  const isPast = revision !== undefined && revision <= session.revision;
+  const cost = isPast
+    ? `its history up to iteration ${iterations} is lost`
+    : `its changes after iteration ${iterations} are lost`;
+  const reason = `${cost}: ${message}${where}`;
   folder.onDamage({ session: folder.name, file: journal.file.path, reason });
 }
 

@@ -8,16 +8,20 @@ import { cp, mkdtemp, readdir, readFile, rm, truncate, writeFile } from 'node:fs
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { setTimeout } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { Problem } from '../../src/errors.ts';
 import type { Damage } from '../../src/store/checkpoint-folder.ts';
+import type { HeldSession } from '../../src/store/held-session.ts';
 import { Store } from '../../src/store/store.ts';
+import { pageBytes } from './lmdb-pages.ts';
 import { advance } from './stores.ts';
 import { heldState, type PathState } from './training-path.ts';
 
-/** What is done to one file of the folder: a bit of a byte flipped, cut to a length, another text in its place, or removed. */
+/** What is done to one file of the folder: bits of bytes flipped, cut to a length, another text in its place, or removed. */
 export interface Injury {
   readonly file: string;
-  readonly flip?: readonly [at: number, bit: number];
+  readonly flips?: readonly (readonly [at: number, bit: number])[];
   readonly cut?: number;
   readonly text?: string;
   readonly remove?: true;
@@ -35,8 +39,7 @@ export interface Outcome {
   readonly damaged: readonly Damage[];
   /** Lines that it logged as errors. */
   readonly errors: readonly string[];
-  /** The files under `damaged/`, and of those of the injured file's size, whether one has its bytes. */
-  readonly aside: readonly string[];
+  /** Whether what was injured lies under `damaged/`: of flipped bits the page, else the whole file. */
   readonly isKept: boolean;
   /** After two more steps of each session, and again after a second start. */
   readonly after: Readonly<Record<string, PathState>>;
@@ -66,7 +69,7 @@ async function runProcess(entry: string, trials: readonly Trial[]): Promise<{ ca
   });
   const came: Result[] = [];
   let stderr = '';
-  const silent = setTimeout(() => child.kill('SIGKILL'), silenceMs);
+  const silent = globalThis.setTimeout(() => child.kill('SIGKILL'), silenceMs);
   child.stderr.setEncoding('utf8').on('data', (text: string) => {
     stderr += text;
   });
@@ -92,24 +95,23 @@ async function tryOne({ folder, injury }: Trial): Promise<Outcome> {
     const states = statesOf(first.store);
     const damaged = [...first.store.status.damaged];
     const { ready } = first.store.status;
-    for (const held of first.store.list()) await advance(held, 2);
+    for (const held of first.store.list()) for (let step = 0; step < 2; step++) await push(held);
     const after = statesOf(first.store);
     await first.store.close();
-    const aside = await filesUnder(join(own, 'damaged'));
-    const isKept = await holds(aside, injured);
+    const isKept = await holds(await filesUnder(join(own, 'damaged')), injured, injury);
     const second = await open(own);
     const again = statesOf(second.store);
     const damagedAgain = [...second.store.status.damaged];
     await second.store.close();
     const { errors } = first;
-    return { ready, states, damaged, errors, aside, isKept, after, again, damagedAgain };
+    return { ready, states, damaged, errors, isKept, after, again, damagedAgain };
   } finally {
     await rm(own, { recursive: true, force: true });
   }
 }
 
 /** What the file then has, if it is there. */
-async function injure(folder: string, { file, flip, cut, text, remove }: Injury): Promise<Buffer | undefined> {
+async function injure(folder: string, { file, flips, cut, text, remove }: Injury): Promise<Buffer | undefined> {
   const path = join(folder, file);
   if (remove) {
     await rm(path);
@@ -117,9 +119,9 @@ async function injure(folder: string, { file, flip, cut, text, remove }: Injury)
   }
   if (cut !== undefined) await truncate(path, cut);
   if (text !== undefined) await writeFile(path, text);
-  if (flip !== undefined) {
+  if (flips !== undefined) {
     const bytes = await readFile(path);
-    bytes[flip[0]] = (bytes[flip[0]] as number) ^ (1 << flip[1]);
+    for (const [at, bit] of flips) bytes[at] = (bytes[at] as number) ^ (1 << bit);
     await writeFile(path, bytes);
   }
   return readFile(path);
@@ -144,9 +146,31 @@ async function filesUnder(folder: string): Promise<string[]> {
   return entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name));
 }
 
-async function holds(files: readonly string[], bytes: Buffer | undefined): Promise<boolean> {
-  for (const file of files) if (bytes?.equals(await readFile(file))) return true;
+async function holds(files: readonly string[], bytes: Buffer | undefined, { flips }: Injury): Promise<boolean> {
+  for (const path of files) {
+    const kept = await readFile(path);
+    if (bytes?.equals(kept)) return true;
+    const isPageKept = ([at]: readonly [number, number]): boolean => {
+      const page = at - (at % pageBytes);
+      const whole = bytes?.subarray(page, page + pageBytes);
+      return whole?.equals(kept.subarray(page, page + pageBytes)) ?? false;
+    };
+    if (flips?.every(isPageKept)) return true;
+  }
   return false;
+}
+
+/** One step; where the disk takes none, the store finds its own way back. */
+async function push(held: HeldSession): Promise<void> {
+  for (let attempt = 0; ; attempt++) {
+    try {
+      await advance(held, 1);
+      return;
+    } catch (error) {
+      if (attempt === 20 || !(error instanceof Problem && error.code === 'storage_failed')) throw error;
+      await setTimeout(500);
+    }
+  }
 }
 
 async function main(): Promise<void> {

@@ -9,13 +9,14 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import type { TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { parseSafetensors } from '../../src/tensor/safetensors.ts';
 import { type Answer, type Call, type Json, safetensors } from './api.ts';
 import { type OpenapiDocument, OpenapiTruth } from './openapi-truth.ts';
 
-type Cleanup = Pick<TestContext, 'after'>;
+interface Cleanup {
+  after(task: () => Promise<unknown>): void;
+}
 
 export interface Exit {
   readonly code: number | null;

@@ -1,0 +1,44 @@
+/**
+ * Where things lie in a file of lmdb's, read off its pages: those that the newest transaction uses, and within them the values
+ * of entries. As of lmdb's data version 2, little-endian: a page's header has 24 bytes, with flags at 18, and 2 bytes for each
+ * node behind it; a node has its size or child (4, and 2 of flags), the length of its key (2), the key and the value.
+ */
+
+export interface Extent {
+  readonly at: number;
+  readonly bytes: number;
+}
+
+export const pageBytes = 4096;
+const headerBytes = 24;
+const [branchFlag, overflowNode] = [0x01, 0x01];
+
+/** The trees of free pages and of entries, of the newest of the two meta pages. */
+function roots(file: Buffer): number[] {
+  const metas = [0, pageBytes].map((at) => ({ at, transaction: Number(file.readBigUInt64LE(at + 152)) }));
+  const { at } = metas.sort((a, b) => b.transaction - a.transaction)[0] as { at: number };
+  return [88, 136].map((root) => Number(file.readBigInt64LE(at + root))).filter((page) => page >= 0);
+}
+
+/** The pages that the newest transaction uses, the two meta pages among them, and the values in them. */
+export function inUse(file: Buffer): { pages: number[]; values: Extent[] } {
+  const pages = [0, 1];
+  const values: Extent[] = [];
+  const [free] = roots(file);
+  const walk = (page: number, isEntries: boolean): void => {
+    pages.push(page);
+    const begin = page * pageBytes;
+    const isBranch = (file.readUInt16LE(begin + 18) & branchFlag) !== 0;
+    const count = file.readUInt16LE(begin + 20) / 2;
+    for (let k = 0; k < count; k++) {
+      const at = begin + headerBytes + file.readUInt16LE(begin + headerBytes + 2 * k);
+      const low = file.readUInt32LE(at);
+      const flags = file.readUInt16LE(at + 4);
+      const value = at + 8 + file.readUInt16LE(at + 6);
+      if (isBranch) walk(low + flags * 2 ** 32, isEntries);
+      else if ((flags & overflowNode) === 0 && isEntries) values.push({ at: value, bytes: low });
+    }
+  };
+  for (const root of roots(file)) walk(root, root !== free);
+  return { pages, values };
+}
