@@ -106,12 +106,15 @@ describe('sent twice, and once more after other changes, is done once:', () => {
       const name = await newSession();
       const before = await wholeOf(api, name);
       const first = await send(api, 'k', callFor(name));
+      // A restore is followed by a checkpoint in its own time; behind another one, it is there.
+      if (what === 'a restore') succeeded(await api.call('POST', `/v1/sessions/${name}/checkpoints`), 201);
       const done = await wholeOf(api, name);
       assert.notDeepEqual(done, before);
       const repeat = await send(api, 'k', callFor(name));
       assertFirstThenRepeat(first, repeat);
       assert.deepEqual(await wholeOf(api, name), done);
-      if (first.status !== 204) assert.deepEqual(repeat.json, first.json);
+      if (first.status !== 204)
+        assert.deepEqual({ ...repeat.json, last_checkpoint: 0 }, { ...first.json, last_checkpoint: 0 });
       await push(api, name, dense);
       const later = await wholeOf(api, name);
       assertFirstThenRepeat(first, await send(api, 'k', callFor(name)));
