@@ -36,7 +36,7 @@ export class JournalDamage extends Error {
 }
 
 /** Fills pages of 4 KiB, but for the header of the first. */
-const pieceBytes = 256 * 4096 - 16;
+const pieceBytes = 256 * 4096 - 24;
 /** Data up to here stand in one piece with their head: to copy them is cheaper than another entry. */
 const wholeBytesMax = 64 * 1024;
 /** Of the pages that a transaction writes anew besides what it puts: of the tree, and of the list of free ones. */

@@ -107,7 +107,18 @@ describe('what is put in a file', () => {
 });
 
 describe('data', () => {
-  const sizes = [0, 1, 65_535, 65_536, 65_537, 256 * 4096 - 17, 256 * 4096 - 16, 256 * 4096, 3_000_001];
+  const sizes = [
+    0,
+    1,
+    65_535,
+    65_536,
+    65_537,
+    256 * 4096 - 25,
+    256 * 4096 - 24,
+    256 * 4096 - 23,
+    256 * 4096,
+    3_000_001,
+  ];
   for (const size of sizes) {
     test(`of ${size} bytes come back to the bit, from ordinary and from shared memory`, async (t) => {
       const { file, reopen } = await newFile(t);
