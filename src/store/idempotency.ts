@@ -22,8 +22,10 @@ export interface KeyEntry extends RequestKey {
   readonly revision: number;
   readonly iterations: number;
   readonly learningRate: number;
-  /** The session that it made, or the checkpoint that it deleted. */
+  /** The session that it made. */
   readonly made?: string;
+  /** The checkpoint that it deleted. */
+  readonly removed?: string;
   /** The checkpoint that it wrote. */
   readonly wrote?: CheckpointInfo;
   /** The session that it was sent to, if that is not the one that it changed. */

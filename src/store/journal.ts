@@ -85,6 +85,11 @@ export class Journal {
     throw new Problem(code, `the server takes no changes until the disk does: ${message}`, { headers, cause });
   }
 
+  /** Takes nothing more, since `error` says that what is there cannot be gone on with. */
+  refuse(error: unknown): void {
+    this.#problem = journalProblem(error);
+  }
+
   /** To read from. */
   get file(): JournalFile {
     if (this.#file === undefined) throw this.#problem ?? new Error('the journal must be open to be read');

@@ -7,7 +7,7 @@ import { settle } from './creation.ts';
 import { storageProblem } from './files.ts';
 import type { HeldSession } from './held-session.ts';
 import type { KeyEntry, RequestKey } from './idempotency.ts';
-import { type ChangeRequest, notFound } from './live-session.ts';
+import type { ChangeRequest } from './live-session.ts';
 import type { Log } from './log.ts';
 import type { MemoryBudget } from './memory-budget.ts';
 import { type Names, taken } from './names.ts';
@@ -25,6 +25,8 @@ export interface NewSession {
 /** What of the store sessions come into and go from. */
 export interface Household {
   readonly sessions: Map<string, HeldSession>;
+  /** Throws `session_not_found`, and `recovering` until all are back. */
+  readonly session: (name: string) => HeldSession;
   readonly names: Names;
   readonly memory: MemoryBudget;
   readonly threads: Threads;
@@ -63,10 +65,10 @@ export class Lifecycle {
   ): Promise<Outcome<HeldSession>> {
     const keys = this.#house.names.keysOf(name);
     const first = () => {
-      const held = this.#session(name);
+      const held = this.#house.session(name);
       const make = async () => {
         const { contents, revision } = await held.copy(iterations, request);
-        const known = keys.entries.filter((entry) => entry.sentTo === undefined && entry.revision <= revision);
+        const known = keys.entries.filter((entry) => isOfState(entry) && entry.revision <= revision);
         return { contents, keys: known.map((entry) => ({ ...entry, revision: 0 })) };
       };
       return this.#create(into, held.bytes, make, request.key, name);
@@ -77,7 +79,7 @@ export class Lifecycle {
   /** Deletes a session and, unless they are to be kept, its checkpoints. */
   delete(name: string, keepCheckpoints: boolean, request: ChangeRequest): Promise<Outcome<void>> {
     const first = async () => {
-      const held = this.#session(name);
+      const held = this.#house.session(name);
       await this.#house.names.alone(name, () => this.#delete(held, keepCheckpoints, request));
       return { result: undefined, replayed: false };
     };
@@ -119,16 +121,9 @@ export class Lifecycle {
     });
   }
 
-  #session(name: string): HeldSession {
-    this.#house.recovered();
-    const held = this.#house.sessions.get(name);
-    if (held === undefined) throw notFound(name);
-    return held;
-  }
-
   /** What a creation made, for its repeat. Throws `session_not_found` where it has been deleted since. */
   async #made({ made }: KeyEntry): Promise<Outcome<HeldSession>> {
-    return { result: this.#session(made as string), replayed: true };
+    return { result: this.#house.session(made as string), replayed: true };
   }
 
   async #delete(held: HeldSession, keepCheckpoints: boolean, request: ChangeRequest): Promise<void> {
@@ -155,6 +150,11 @@ export class Lifecycle {
     });
     this.#house.log.info({ session: name, keepCheckpoints }, 'session deleted');
   }
+}
+
+/** Whether a request changed what a fork takes over: not for what it made, or did to checkpoints. */
+function isOfState({ sentTo, made, wrote, removed }: KeyEntry): boolean {
+  return sentTo === undefined && made === undefined && wrote === undefined && removed === undefined;
 }
 
 function creationEntry(key: RequestKey, head: Head, sentTo: string | undefined): KeyEntry {

@@ -47,7 +47,7 @@ export type Commit = (change: Change, after: After) => Promise<void>;
 export interface After {
   readonly iterations?: number;
   readonly learningRate?: number;
-  readonly made?: string;
+  readonly removed?: string;
   readonly wrote?: CheckpointInfo;
 }
 

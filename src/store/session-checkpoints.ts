@@ -59,12 +59,12 @@ export class SessionCheckpoints {
           'a checkpoint that a restart needs must stay: the newest one, and the one restored until there is a newer one';
         throw new Problem('checkpoint_in_use', `${rule}. Received: ${found.id}`);
       });
-      await this.#note(request, { made: info.id });
+      await this.#note(request, { removed: info.id });
       await this.#checkpointer.undisturbed(() => folder.remove(info.id)).catch(rethrow);
     };
-    return outcomeOf(this.#live, request, first, async ({ made }) => {
+    return outcomeOf(this.#live, request, first, async ({ removed }) => {
       // The key came to the disk first: a crash may have come between.
-      if (this.list.some((each) => each.id === made)) await folder.remove(made as string).catch(rethrow);
+      if (this.list.some((each) => each.id === removed)) await folder.remove(removed as string).catch(rethrow);
     });
   }
 
@@ -119,8 +119,8 @@ export class SessionCheckpoints {
   }
 
   /** Remembers the key of a call that has left the session as it was. */
-  async #note({ key }: ChangeRequest, made: After): Promise<void> {
-    if (key !== undefined) await this.#live.note(key, made);
+  async #note({ key }: ChangeRequest, after: After): Promise<void> {
+    if (key !== undefined) await this.#live.note(key, after);
   }
 }
 

@@ -154,12 +154,6 @@ export class SessionJournal {
     return this.#journal.removeRecords(this.id, 0, to);
   }
 
-  /** Removes the records behind revision `after`, which lead nowhere, and goes on from there. */
-  async cut(after: number): Promise<void> {
-    await this.#journal.removeRecords(this.id, after + 1, Number.POSITIVE_INFINITY);
-    this.goOnFrom(after);
-  }
-
   /** The next record leads on from `revision`, the last one that the journal has if it has any. */
   goOnFrom(revision: number): void {
     this.#chain = this.#journal.file.headAt(this.id, revision)?.checksum ?? 0;

@@ -61,6 +61,8 @@ export class Store {
   readonly #timer: NodeJS.Timeout;
   #started: Started | undefined;
   #mending: Promise<void> | undefined;
+  /** Where the journal goes, if it is damaged and another must take its place. */
+  #aside: string | undefined;
   #expected: number | undefined;
   #replayed = 0;
   #ready = false;
@@ -75,6 +77,7 @@ export class Store {
     this.#log = log;
     this.#lifecycle = new Lifecycle({
       sessions: this.#sessions,
+      session: (name) => this.session(name),
       names: this.#names,
       memory: this.#memory,
       threads: this.#threads,
@@ -121,7 +124,10 @@ export class Store {
         this.#log.info({ session: held.name, iterations: held.contents.iterations, changes }, 'session recovered');
       },
     });
-    if (this.#started.isDamaged) await this.#mend(join(this.#folder, 'damaged', 'journal'));
+    if (this.#started.isDamaged) {
+      this.#aside = join(this.#folder, 'damaged', 'journal');
+      await this.#mend().catch((error) => this.#started?.journal.refuse(error));
+    }
     this.#ready = true;
     const milliseconds = Math.round(performance.now() - started);
     this.#log.info({ sessions: this.#sessions.size, changes: this.#replayed, milliseconds }, 'all sessions recovered');
@@ -267,8 +273,9 @@ export class Store {
       });
   }
 
-  async #mend(aside?: string): Promise<void> {
+  async #mend(): Promise<void> {
     const { journal, catalogue } = this.#started as Started;
-    await setRight(journal, catalogue, this.held, this.#names.elsewhere, aside);
+    await setRight(journal, catalogue, this.held, this.#names.elsewhere, this.#aside);
+    this.#aside = undefined;
   }
 }
