@@ -4,22 +4,13 @@
  * itself decides which values share a transaction. Arguments: file, bytes of a value, callers.
  */
 import { open } from 'lmdb';
+import { databaseOptions } from '../src/store/journal-file.ts';
 
 const [path, bytes, callers] = process.argv.slice(2) as [string, string, string];
 const value = Buffer.alloc(Number(bytes), 1);
 let puts = 0;
 
-const db = open<Buffer, Buffer>({
-  path,
-  encoding: 'binary',
-  keyEncoding: 'binary',
-  compression: false,
-  overlappingSync: false,
-  eventTurnBatching: false,
-  noSubdir: true,
-  mapSize: 2 ** 40,
-  maxDbs: 1,
-});
+const db = open<Buffer, Buffer>({ path, ...databaseOptions });
 
 function nextKey(): Buffer {
   const key = Buffer.alloc(21, 1);

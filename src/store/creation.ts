@@ -31,7 +31,7 @@ export async function settle(
     first_checkpoint: checkpoints.next,
     revision_limit: revisionsReserved,
   };
-  const sessionJournal = new SessionJournal(journal, Buffer.from(record.journal, 'hex'), session.revision);
+  const sessionJournal = new SessionJournal(journal, Buffer.from(record.journal, 'hex'));
   const log = new ChangeLog(sessionJournal, session.contents.settings.durability !== 'checkpoint');
   const revisions = new Revisions(folder.path, record);
   const live = new LiveSession(session, log, folder.keys, revisions);

@@ -48,6 +48,18 @@ const readAtOnce = 8 * 1024 * 1024;
 
 const formatKey = Buffer.from([0]);
 
+/** A commit is fsynced when it is over, and fails for its own caller alone. */
+export const databaseOptions = {
+  encoding: 'binary',
+  keyEncoding: 'binary',
+  compression: false,
+  overlappingSync: false,
+  eventTurnBatching: false,
+  noSubdir: true,
+  mapSize: mapBytes,
+  maxDbs: 1,
+} as const;
+
 export class JournalFile {
   readonly path: string;
   readonly #db: lmdb.RootDatabase<Buffer, Buffer>;
@@ -57,17 +69,7 @@ export class JournalFile {
   constructor(path: string, { make = false } = {}) {
     this.path = path;
     if (!make) requireHeader(path);
-    this.#db = lmdb.open({
-      path,
-      encoding: 'binary',
-      keyEncoding: 'binary',
-      compression: false,
-      overlappingSync: false,
-      eventTurnBatching: false,
-      noSubdir: true,
-      mapSize: mapBytes,
-      maxDbs: 1,
-    });
+    this.#db = lmdb.open({ path, ...databaseOptions });
     this.#room = new Room(path, () => (this.#stats().lastPageNumber + 1) * this.#stats().pageSize);
     const format = this.#db.getBinary(formatKey)?.toString('ascii');
     if (format === journalFormat) return;

@@ -59,7 +59,7 @@ export async function recover(
   }
   const { description } = loaded;
   const session = sessionOf(folder, loaded);
-  const sessionJournal = new SessionJournal(journal, Buffer.from(record.journal, 'hex'), description.revision);
+  const sessionJournal = new SessionJournal(journal, Buffer.from(record.journal, 'hex'));
   const replayed =
     unreadable === undefined
       ? leadOn(sessionJournal, session, await replay(session, sessionJournal, checkpoints, undefined, progress))

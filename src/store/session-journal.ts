@@ -40,23 +40,14 @@ export class SessionJournal {
   readonly #journal: Journal;
   /** The checksum of the last record. */
   #chain = 0;
-  /** The revision that the journal has come to. */
-  #revision: number;
   /** The number of the last idempotency key. */
   #keys = 0;
   /** When the oldest record of `everysec` that is not fsynced was appended, and its transaction. */
   #behind: { since: number; committed: Promise<void> } | undefined;
 
-  /** `revision`: that of the session's state without any record. */
-  constructor(journal: Journal, id: SessionId, revision: number) {
+  constructor(journal: Journal, id: SessionId) {
     this.#journal = journal;
     this.id = id;
-    this.#revision = revision;
-  }
-
-  /** The revision up to which all changes are on the disk or on their way there. */
-  get revision(): number {
-    return this.#revision;
   }
 
   /** Throws where the disk does not take changes now. */
@@ -95,7 +86,6 @@ export class SessionJournal {
     const dataBytes = data.reduce((bytes, { length }) => bytes + length, 0);
     const head = encodeHead({ kind, chain: this.#chain, ...place, description, dataBytes, dataChecksum: sum });
     this.#chain = head.checksum;
-    this.#revision = place.revision;
     const committed = this.#journal.submit(
       (file) => {
         file.putRecord(this.id, place.revision, head.bytes, data, dataBytes);
@@ -135,12 +125,11 @@ export class SessionJournal {
     await this.#journal.submit((file) => file.remove(entries));
   }
 
-  /** For a new file of the journal: puts the session's keys there, and goes on from `revision` without any record. */
-  moveTo(file: JournalFile, revision: number, keys: readonly Buffer[]): void {
+  /** For a new file of the journal: puts the session's keys there, and goes on without any record. */
+  moveTo(file: JournalFile, keys: readonly Buffer[]): void {
     this.#keys = 0;
     this.#putKeys(file, keys);
     this.#chain = 0;
-    this.#revision = revision;
     this.#behind = undefined;
   }
 
@@ -157,14 +146,12 @@ export class SessionJournal {
   /** The next record leads on from `revision`, the last one that the journal has if it has any. */
   goOnFrom(revision: number): void {
     this.#chain = this.#journal.file.headAt(this.id, revision)?.checksum ?? 0;
-    this.#revision = revision;
     this.#behind = undefined;
   }
 
   /** As `goOnFrom`, where the last record was read just now. */
   goOnBehind(head: ReadHead): void {
     this.#chain = head.checksum;
-    this.#revision = head.revision;
   }
 
   #putKeys(file: JournalFile, keys: readonly Buffer[]): void {

@@ -107,7 +107,7 @@ export async function setRight(
   const keys = new Map(sessions.map((held) => [held, ownKeys(held)]));
   const fill = (file: JournalFile): void => {
     catalogue.put(file, gone);
-    for (const [{ live }, own] of keys) live.log.journal.moveTo(file, live.session.revision, own);
+    for (const [{ live }, own] of keys) live.log.journal.moveTo(file, own);
   };
   const count = [...keys.values()].reduce((sum, own) => sum + own.length, gone.length);
   await journal.beginAnew(fill, count * keyBytes, aside);

@@ -24,7 +24,7 @@ async function openJournal(t: TestContext, folder: string, keysMax = 100): Promi
 async function newSession(t: TestContext, keysMax?: number) {
   const folder = join(await temporaryFolder(t), 'journal');
   const journal = await openJournal(t, folder, keysMax);
-  return { folder, journal, session: new SessionJournal(journal, id, 0) };
+  return { folder, journal, session: new SessionJournal(journal, id) };
 }
 
 async function append(
@@ -53,7 +53,7 @@ describe('records', () => {
     await appendAll(session, [1, 2, 3]);
     assert.deepEqual([read(session, 0), read(session, 2), read(session, 3)], [[1, 2, 3], [3], []]);
     await journal.close();
-    const again = new SessionJournal(await openJournal(t, folder), id, 0);
+    const again = new SessionJournal(await openJournal(t, folder), id);
     again.goOnFrom(3);
     await appendAll(again, [4]);
     assert.deepEqual(read(again, 0), [1, 2, 3, 4]);
@@ -66,7 +66,7 @@ describe('records', () => {
   test('of another past are damage, though each is whole', async (t) => {
     const { journal, session } = await newSession(t);
     await appendAll(session, [1, 2]);
-    const stranger = new SessionJournal(journal, id, 2);
+    const stranger = new SessionJournal(journal, id);
     await appendAll(stranger, [3]);
     const damage = { name: 'JournalDamage', revision: 3 };
     assert.throws(() => read(session, 0), damage);
@@ -104,15 +104,6 @@ describe('records are removed:', () => {
     await session.trim(5);
     assert.deepEqual([...session.heads(-1)], []);
   });
-
-  test('those behind a revision, and the next one leads on from there', async (t) => {
-    const { session } = await newSession(t);
-    await appendAll(session, [1, 2, 3, 4]);
-    await session.cut(2);
-    assert.deepEqual(read(session, 0), [1, 2]);
-    await appendAll(session, [3]);
-    assert.deepEqual(read(session, 0), [1, 2, 3]);
-  });
 });
 
 describe('idempotency keys', () => {
@@ -125,7 +116,7 @@ describe('idempotency keys', () => {
     assert.deepEqual(values(session), ['a', 'b', 'c', 'd']);
     await session.forgetKey(session.readKeys()[1]?.number as number);
     await journal.close();
-    const again = new SessionJournal(await openJournal(t, folder), id, 2);
+    const again = new SessionJournal(await openJournal(t, folder), id);
     assert.deepEqual(values(again), ['a', 'c', 'd']);
     await again.appendKey(Buffer.from('e'));
     assert.deepEqual(values(again), ['a', 'c', 'd', 'e']);
@@ -184,7 +175,7 @@ describe('a change is acknowledged', () => {
 
     const left = await openJournal(t, `${folder}-killed`);
     await left.takeTail();
-    const again = new SessionJournal(left, id, 0);
+    const again = new SessionJournal(left, id);
     assert.deepEqual(read(again, 0), [1, 2]);
     assert.deepEqual(
       again.readKeys().map(({ value }) => value.toString()),
