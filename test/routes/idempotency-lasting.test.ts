@@ -163,3 +163,11 @@ describe('a fork', () => {
     assert.equal(await isKnown(api, 'k2', stepOf('earlier')), true);
   });
 });
+
+test('a fork does not know the key by which its source was made: that made another session', async (t) => {
+  const api = await startApi(t);
+  const call = { json: { variables: { w: { values: [1] } } }, headers: { 'idempotency-key': 'made' } };
+  succeeded(await api.call('PUT', '/v1/sessions/source', call), 201);
+  succeeded(await api.call('POST', '/v1/sessions/source/fork', { json: { name: 'copy' } }), 201);
+  refused(await api.call('PUT', '/v1/sessions/copy', call), 'session_exists');
+});
