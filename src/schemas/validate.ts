@@ -57,6 +57,10 @@ function describe(error: Partial<ErrorObject>, where: string): ProblemItem {
       return { pointer, detail: `must have no member ${JSON.stringify(params.additionalProperty)}. Received: it` };
     case 'required':
       return { pointer, detail: `must have the member ${JSON.stringify(params.missingProperty)}. Received: none` };
+    case 'enum': {
+      const choices = (params.allowedValues as unknown[]).map((each) => JSON.stringify(each)).join(', ');
+      return { pointer, detail: `must be one of ${choices}. Received: ${brief(error.data)}` };
+    }
     case 'const':
       return { pointer, detail: `must be ${JSON.stringify(params.allowedValue)}. Received: ${brief(error.data)}` };
     default:

@@ -16,7 +16,9 @@ async function write(name: string): Promise<Json> {
   return succeeded(await api.call('POST', `/v1/sessions/${name}/checkpoints`), 201).json;
 }
 
+/** Once those that a newer one made needless are gone: that goes on behind the reply. */
 async function list(name: string): Promise<Json[]> {
+  await api.store.session(name).checkpoints.idle();
   return succeeded(await api.call('GET', `/v1/sessions/${name}/checkpoints`)).json.checkpoints;
 }
 

@@ -231,10 +231,10 @@ refuseAll('query strings and headers beyond the rules are refused', api, [
       /^\/query\/worker must /,
     ],
     [
-      'an Idempotency-Key, which is not built',
-      { json: gradient, headers: { 'idempotency-key': 'k' } },
+      'credentials, which are not built',
+      { json: gradient, headers: { authorization: 'Bearer secret' } },
       'invalid_parameter',
-      /Received: the header Idempotency-Key$/,
+      /Received: the header Authorization$/,
     ],
   ]),
 ]);

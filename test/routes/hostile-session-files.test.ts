@@ -78,7 +78,11 @@ refuseAll(
     option('checkpointing', '{"keep":0}', /\/checkpointing\/keep must be >= 1\. Received: 0$/),
     option('checkpointing', '{"kept":1}', /\/checkpointing must have no member "kept"\. Received: it$/),
     option('aggregation', '{"mode":"sync"}', /\/aggregation\/mode must be "async"\. Received: "sync"$/),
-    option('durability', 'always', /\/durability must be "checkpoint"\. Received: "always"$/),
+    option(
+      'durability',
+      'never',
+      /\/durability must be one of "always", "everysec", "checkpoint"\. Received: "never"$/,
+    ),
     option('metadata', '5', /\/metadata must be object\. Received: 5$/),
     option(
       'metadata',

@@ -59,9 +59,9 @@ const both: Row[] = [
   ],
   [
     'another durability',
-    '{"durability":"always"}',
+    '{"durability":"never"}',
     'invalid_parameter',
-    /^\/durability must be "checkpoint"\. Received: "always"/,
+    /^\/durability must be one of "always", "everysec", "checkpoint"\. Received: "never"/,
     '/durability',
   ],
   [

@@ -194,7 +194,7 @@ export const values: Row[] = [
     'an unknown dtype',
     '{"dtype":"F8","values":[1]}',
     'invalid_parameter',
-    /\/dtype must be equal to one of .*Received: "F8"$/,
+    /\/dtype must be one of "F64", .*Received: "F8"$/,
     '/dtype',
   ],
   [

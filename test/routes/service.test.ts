@@ -169,16 +169,20 @@ describe('what this version does not have is refused by name', () => {
   test('headers, on every call', async () => {
     await create(api, 'headers', { w: { values: [1] } });
     const state = await stateOf(api, 'headers');
-    for (const [header, value] of Object.entries({ 'Idempotency-Key': 'k-1', Authorization: 'Bearer secret' })) {
-      for (const [method, path, call] of [
-        ['POST', '/gradients', { json: gradients }],
-        ['GET', '/variables', {}],
-        ['DELETE', '', {}],
-      ] as const) {
-        const answer = await api.call(method, `/v1/sessions/headers${path}`, { ...call, headers: { [header]: value } });
-        const { detail } = refused(answer, 'invalid_parameter');
-        assert.equal(detail, `a request must not use what this version does not have. Received: the header ${header}`);
-      }
+    for (const [method, path, call] of [
+      ['POST', '/gradients', { json: gradients }],
+      ['GET', '/variables', {}],
+      ['DELETE', '', {}],
+    ] as const) {
+      const headers = { Authorization: 'Bearer secret' };
+      const { detail } = refused(
+        await api.call(method, `/v1/sessions/headers${path}`, { ...call, headers }),
+        'invalid_parameter',
+      );
+      assert.equal(
+        detail,
+        'a request must not use what this version does not have. Received: the header Authorization',
+      );
     }
     assert.deepEqual(await stateOf(api, 'headers'), state);
   });
@@ -201,13 +205,10 @@ describe('what this version does not have is refused by name', () => {
     await create(api, 'settings');
     const before = await getDocument(api, 'settings');
     const settings: [object, RegExp][] = [
-      [{ durability: 'always' }, /durability.*"checkpoint".*Received: "always"/],
-      [{ durability: 'everysec' }, /durability.*"checkpoint".*Received: "everysec"/],
       [{ aggregation: { mode: 'sync', replicas_to_aggregate: 2 } }, /aggregation/],
       [{ aggregation: { mode: 'ssp' } }, /aggregation.*"async".*Received: "ssp"/],
       [{ aggregation: { mode: 'async', max_staleness: 3 } }, /max_staleness/],
       [{ aggregation: { mode: 'async', quarantine_after: 3 } }, /quarantine_after/],
-      [{ checkpointing: { keep_journal_steps: 10 } }, /keep_journal_steps/],
     ];
     for (const [json, rule] of settings) {
       const [[name, value]] = Object.entries(json) as [[string, unknown]];

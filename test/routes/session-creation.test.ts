@@ -36,8 +36,8 @@ describe('the document of a new session', () => {
       variables: {},
       parameters: 0,
       bytes: 0,
-      durability: 'checkpoint',
-      checkpointing: { every_steps: 1000, every_seconds: 300, keep: 5 },
+      durability: 'always',
+      checkpointing: { every_steps: 1000, every_seconds: 300, keep: 5, keep_journal_steps: null },
       aggregation: { mode: 'async' },
       metadata: {},
     });
@@ -57,8 +57,8 @@ describe('the document of a new session', () => {
       clipvalue: 0.3,
     };
     const others = {
-      durability: 'checkpoint',
-      checkpointing: { every_steps: 7, every_seconds: null, keep: 2 },
+      durability: 'everysec',
+      checkpointing: { every_steps: 7, every_seconds: null, keep: 2, keep_journal_steps: 90 },
       aggregation: { mode: 'async' },
       metadata: { owner: 'team-a', notes: [1, { deep: null }] },
     };
@@ -234,7 +234,12 @@ describe('from a safetensors model file', () => {
     const document = succeeded(await api.call('PUT', '/v1/sessions/noted', { bytes }), 201).json;
     assert.deepEqual(document.optimizer.config, { ...defaults, ...config });
     assert.equal(document.iterations, 12);
-    assert.deepEqual(document.checkpointing, { every_steps: null, every_seconds: 300, keep: 3 });
+    assert.deepEqual(document.checkpointing, {
+      every_steps: null,
+      every_seconds: 300,
+      keep: 3,
+      keep_journal_steps: null,
+    });
     assert.deepEqual(document.metadata, { format: 'pt', license: 'mit', owner: 'team-a' });
     const bad = encodeFile({ w: f32([1]) }, { iterations: 'many' });
     refused(await api.call('PUT', '/v1/sessions/bad', { bytes: bad }), 'invalid_parameter');

@@ -107,10 +107,15 @@ describe('a patch', () => {
   test('changes single measures of checkpointing, whose null means not by that measure; null is all defaults', async () => {
     await create(api, 'p-checkpointing', {}, { checkpointing: { every_steps: 7, every_seconds: 60, keep: 2 } });
     const changed = await patch(api, 'p-checkpointing', { checkpointing: { every_steps: null, keep: 9 } });
-    assert.deepEqual(changed.checkpointing, { every_steps: null, every_seconds: 60, keep: 9 });
+    assert.deepEqual(changed.checkpointing, {
+      every_steps: null,
+      every_seconds: 60,
+      keep: 9,
+      keep_journal_steps: null,
+    });
     const reset = await patch(api, 'p-checkpointing', { checkpointing: null, durability: null, aggregation: null });
-    assert.deepEqual(reset.checkpointing, { every_steps: 1000, every_seconds: 300, keep: 5 });
-    assert.deepEqual([reset.durability, reset.aggregation], ['checkpoint', { mode: 'async' }]);
+    assert.deepEqual(reset.checkpointing, { every_steps: 1000, every_seconds: 300, keep: 5, keep_journal_steps: null });
+    assert.deepEqual([reset.durability, reset.aggregation], ['always', { mode: 'async' }]);
   });
 
   test('is all or nothing', async () => {

@@ -22,7 +22,7 @@ test('a patch of null brings defaults back, and an absent member stays', () => {
     checkpointing: { keep: 2, every_steps: null },
     metadata: { a: 1, b: 2 },
   });
-  assert.deepEqual(changed.checkpointing, { every_steps: null, every_seconds: 300, keep: 2 });
+  assert.deepEqual(changed.checkpointing, { every_steps: null, every_seconds: 300, keep: 2, keep_journal_steps: null });
   assert.deepEqual(mergeSettings(changed, { metadata: { a: null } }).metadata, { b: 2 });
   assert.deepEqual(mergeSettings(changed, { checkpointing: null, metadata: null }), defaultSettings);
 });
