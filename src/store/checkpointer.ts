@@ -122,6 +122,8 @@ export class Checkpointer {
   async #save(snapshot: SessionSnapshot): Promise<CheckpointInfo> {
     const now = new Date();
     await this.#live.log.keysWritten();
+    // So that the journal has a record of every step before a checkpoint, from which an older one leads on.
+    await this.#live.log.journal.flush();
     const note = { savedAt: now.toISOString(), journal: this.#live.log.journal.id.toString('hex') };
     const info = await this.folder.write(snapshot, note, () => this.#live.gone());
     const { revision, iterations } = snapshot.head;

@@ -26,8 +26,9 @@ export async function presentState({ session }: LiveSession): Promise<PastState>
  * is removed from them meanwhile.
  */
 export function pastState(live: LiveSession, checkpointer: Checkpointer, iterations: number): Promise<PastState> {
-  return checkpointer.undisturbed(() => {
+  return checkpointer.undisturbed(async () => {
     const { folder, first } = checkpointer;
+    await live.log.journal.flush();
     return stateAt({ session: live.session, journal: live.log.journal, folder, first }, iterations);
   });
 }

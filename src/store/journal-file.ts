@@ -6,7 +6,6 @@
  *     2  session (8 bytes)  number (float64)    0 (4 bytes)        an idempotency key
  *     0                                                            the format, in ASCII
  */
-
 import { closeSync, openSync, readSync } from 'node:fs';
 import * as lmdb from 'lmdb';
 import { bodyPool, copyBytes } from '../tensor/buffer-pool.ts';
@@ -86,13 +85,19 @@ export class JournalFile {
    * the file closed.
    */
   async commit(task: () => void, bytes: number): Promise<void> {
-    await this.#room.require(bytes + changedPagesBytes);
+    const needed = bytes + changedPagesBytes;
+    if (!this.#room.take(needed)) await this.#room.require(needed);
     try {
       await this.#db.batch(task);
     } catch (error) {
       const { commitError } = error as { commitError?: Promise<never> };
       throw await (commitError?.catch((reason: unknown) => reason) ?? error);
     }
+  }
+
+  /** Whether there was room for so many bytes more, and plenty besides, when that was last looked at. */
+  hasPlenty(bytes: number): boolean {
+    return this.#room.hasPlenty(bytes + changedPagesBytes);
   }
 
   /** In `commit`: the format once more, so that there is something to write. */

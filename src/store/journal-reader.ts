@@ -14,7 +14,8 @@ import { fileName, journalNumbers, openFile } from './journal-folder.ts';
 import { JournalPart } from './journal-survey.ts';
 import type { ReadHead } from './record.ts';
 import { changesOf, type SessionJournal } from './session-journal.ts';
-import { Tail } from './tail.ts';
+import { tailPaths } from './tail.ts';
+import { readLeft } from './tail-frames.ts';
 
 /** Damaged records of one session that are named; what is behind so many is not looked at. */
 const damagedMax = 20;
@@ -177,13 +178,15 @@ export class JournalReader {
 
   /** What a start would take from it. */
   async #readTail(): Promise<void> {
-    const path = join(this.folder, 'tail');
-    const found = await stat(path).catch(() => undefined);
-    if (found === undefined) return;
-    this.tail.bytes = found.size;
-    const tail = await Tail.open(path);
+    const left = await readLeft(tailPaths(this.folder));
+    this.tail.bytes = left.bytes;
     try {
-      for await (const { session, key, head, data } of tail.frames()) {
+      for (const session of left.lost) {
+        const rule = 'a frame of the tail must have the checksum that it carries. One has another';
+        if (session !== undefined) this.#blame(session.toString('hex'), rule);
+        else for (const path of tailPaths(this.folder)) this.#findings.add(path, undefined, rule);
+      }
+      for await (const { session, key, head, data } of left.frames()) {
         const id = session.toString('hex');
         const part = this.parts.get(id) ?? new JournalPart();
         if (part.unreadable !== undefined || head.revision <= part.reached) continue;
@@ -194,7 +197,7 @@ export class JournalReader {
         this.tail.records++;
       }
     } finally {
-      await tail.close();
+      await left.close();
     }
   }
 

@@ -3,14 +3,14 @@
  * shares the next transaction, one at a time, so what is in the journal has no gap. When the disk fails, all that waits fails
  * with it and nothing more is taken, until `reopen` or `beginAnew` has set memory and disk at one.
  *
- *     journal/000001.mdb   records and keys (journal-file.ts); the highest number counts
- *     journal/tail         records of `everysec` that are on their way there (tail.ts)
+ *     journal/000001.mdb        records and keys (journal-file.ts); the highest number counts
+ *     journal/tail.0, tail.1    records that are acknowledged and on their way there (tail.ts)
  */
 import { rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { setImmediate } from 'node:timers/promises';
 import { Problem } from '../errors.ts';
 import { makeFolder, syncFolder } from './files.ts';
+import { GroupCommit } from './group-commit.ts';
 import type { SessionId } from './journal-entries.ts';
 import { JournalDamage, type JournalFile } from './journal-file.ts';
 import {
@@ -26,14 +26,12 @@ import {
   unfinished,
 } from './journal-folder.ts';
 import { Tail } from './tail.ts';
+import type { TailFrame } from './tail-frames.ts';
 
-interface Waiting {
-  readonly put: (file: JournalFile) => void;
-  readonly bytes: number;
-  readonly resolve: () => void;
-  readonly reject: (problem: unknown) => void;
-}
-
+/** Records up to here may be acknowledged from the tail: to write larger ones twice would take longer. */
+const quickBytesMax = 64 * 1024;
+/** Of acknowledged records that lmdb does not have yet, in memory. */
+const behindBytesMax = 16 * 1024 * 1024;
 /** Entries removed in one transaction, so that pushes do not wait long for it. */
 const removedAtOnce = 2_000;
 /** Of the page that an entry is removed from, its share. */
@@ -45,9 +43,8 @@ export class Journal {
   readonly #folder: string;
   #number: number;
   #file: JournalFile | undefined;
+  #commits: GroupCommit;
   #tail: Tail;
-  #waiting: Waiting[] = [];
-  #committing: Promise<void> | undefined;
   #problem: Problem | undefined;
 
   private constructor(folder: string, number: number, file: JournalFile, tail: Tail, keysMax: number) {
@@ -55,6 +52,7 @@ export class Journal {
     this.#folder = folder;
     this.#number = number;
     this.#file = file;
+    this.#commits = this.#commitsOf(file);
     this.#tail = tail;
   }
 
@@ -68,7 +66,7 @@ export class Journal {
     await rm(join(folder, unfinished), { force: true });
     if (numbers.length === 0) await makeFile(folder);
     const file = openFile(join(folder, fileName(number)));
-    const tail = await Tail.open(join(folder, 'tail'));
+    const tail = await Tail.open(folder);
     await syncFolder(folder);
     return new Journal(folder, number, file, tail, keysMax);
   }
@@ -100,32 +98,40 @@ export class Journal {
     return this.#tail;
   }
 
-  /** Resolves when what `put` puts, about so many bytes, is on the disk. What is submitted first is there first. */
-  submit(put: (file: JournalFile) => void, bytes = smallBytes): Promise<void> {
-    return new Promise((resolve, reject) => {
-      if (this.#problem !== undefined) {
-        reject(this.#problem);
-        return;
-      }
-      this.#waiting.push({ put, bytes, resolve, reject });
-      this.#committing ??= this.#commit();
+  /** As `GroupCommit.submit`. */
+  submit(put: (file: JournalFile) => void, bytes = smallBytes, isUrgent = true): Promise<void> {
+    if (this.#problem !== undefined) return Promise.reject(this.#problem);
+    return this.#commits.submit(put, bytes, isUrgent);
+  }
+
+  /** Whether a record of so many bytes is to be acknowledged from the tail: it is small, and lmdb will have room for it. */
+  isQuick(bytes: number): boolean {
+    return (
+      bytes <= quickBytesMax && this.#commits.waitingBytes < behindBytesMax && this.#file?.hasPlenty(bytes) === true
+    );
+  }
+
+  /** Resolves when the tail has a record, fsynced if it `isSynced`. `committed`: when lmdb has it. */
+  write(frame: TailFrame, isSynced: boolean, committed: Promise<void>): Promise<void> {
+    committed.catch(() => undefined);
+    // Nothing may be acknowledged between a failure and the end of it, which empties the tail.
+    if (this.#problem !== undefined) return Promise.reject(this.#problem);
+    return this.#tail.append(frame, isSynced, committed).catch((error: unknown) => {
+      const { code, message, cause } = journalProblem(error);
+      this.#problem ??= new Problem(code, message, { cause, applied: 'unknown', headers: { 'retry-after': '5' } });
+      this.#commits.fail(this.#problem);
+      throw this.#problem;
     });
   }
 
-  /** Puts what a killed process has left in the tail, as far as it leads on. Before anything else is put. */
-  async takeTail(): Promise<void> {
-    for await (const { session, key, head, headBytes, data } of this.#tail.frames()) {
-      if (head.revision <= this.file.lastRevision(session)) continue;
-      await this.submit((file) => {
-        file.putRecord(session, head.revision, headBytes, [data], data.length);
-        if (key !== undefined) file.putKey(session, file.lastKey(session) + 1, key);
-      }, smallBytes + data.length);
-    }
-    await this.#tail.clear();
+  /** Resolves when the file has what was submitted before, or the disk takes nothing. */
+  async flush(): Promise<void> {
+    await this.#commits.flush();
   }
 
   /** Removes a session's records from revision `first` to `last`, both included. */
   async removeRecords(session: SessionId, first: number, last: number): Promise<void> {
+    await this.flush();
     for (;;) {
       const entries = this.file.recordEntries(session, first, last, removedAtOnce);
       if (entries.length === 0) return;
@@ -187,7 +193,7 @@ export class Journal {
   }
 
   async close(): Promise<void> {
-    await this.#committing;
+    await this.flush();
     await this.#tail.close();
     await this.#file?.close();
     this.#problem ??= new Problem(
@@ -202,7 +208,7 @@ export class Journal {
     open: () => JournalFile | Promise<JournalFile>,
     superfluous: (file: JournalFile) => Buffer[],
   ): Promise<void> {
-    await this.#committing;
+    await this.flush();
     await this.#file?.close();
     this.#file = undefined;
     let file: JournalFile | undefined;
@@ -223,38 +229,18 @@ export class Journal {
       throw this.#problem;
     }
     this.#file = file;
+    this.#commits = this.#commitsOf(file);
     this.#number = number;
     this.#problem = undefined;
   }
 
-  async #commit(): Promise<void> {
-    // Whoever comes in the same turn of the event loop shares the first transaction.
-    await setImmediate();
-    while (this.#waiting.length > 0 && this.#file !== undefined) {
-      const group = this.#waiting;
-      this.#waiting = [];
-      const file = this.#file;
-      try {
-        const bytes = group.reduce((sum, each) => sum + each.bytes, 0);
-        await file.commit(() => {
-          for (const { put } of group) put(file);
-        }, bytes);
-        for (const { resolve } of group) resolve();
-      } catch (error) {
-        await this.#fail(error, group);
-      }
-    }
-    this.#committing = undefined;
-  }
-
-  /** Nothing that came after the failure may be there without what failed. */
-  async #fail(error: unknown, group: readonly Waiting[]): Promise<void> {
-    this.#problem = journalProblem(error);
-    const failed = [...group, ...this.#waiting];
-    this.#waiting = [];
-    await this.#file?.close().catch(() => undefined);
-    this.#file = undefined;
-    for (const { reject } of failed) reject(this.#problem);
+  #commitsOf(file: JournalFile): GroupCommit {
+    return new GroupCommit(file, async (error) => {
+      this.#problem ??= journalProblem(error);
+      await file.close().catch(() => undefined);
+      this.#file = undefined;
+      return this.#problem;
+    });
   }
 
   #path(number: number): string {

@@ -23,14 +23,23 @@ export class Room {
     this.#end = end;
   }
 
-  /** Throws what the file system says, if there is no room for `bytes` more. */
+  /** Whether there was room for `bytes` more at the last look, and plenty besides. */
+  hasPlenty(bytes: number): boolean {
+    return this.#free - bytes >= plentyBytes;
+  }
+
+  /** Whether there is room for `bytes` more, without a look at the disk. */
+  take(bytes: number): boolean {
+    const isKnown = performance.now() - this.#lookedAt <= lookEveryMs && this.hasPlenty(bytes);
+    if (isKnown) this.#free -= bytes;
+    return isKnown;
+  }
+
+  /** Makes sure of room for `bytes` more. Throws what the file system says, if there is none. */
   async require(bytes: number): Promise<void> {
-    const now = performance.now();
-    if (now - this.#lookedAt > lookEveryMs || this.#free - bytes < plentyBytes) {
-      const { bavail, bsize } = await statfs(this.#path);
-      this.#free = bavail * bsize;
-      this.#lookedAt = now;
-    }
+    const { bavail, bsize } = await statfs(this.#path);
+    this.#free = bavail * bsize;
+    this.#lookedAt = performance.now();
     if (this.#free - bytes < plentyBytes) await this.#lengthen(this.#end() + bytes);
     this.#free -= bytes;
   }

@@ -42,6 +42,10 @@ export class SessionJournal {
   #chain = 0;
   /** The number of the last idempotency key. */
   #keys = 0;
+  /** The revision of the last record, if it is known. */
+  #revision: number | undefined;
+  /** When the last record may be acknowledged. */
+  #acknowledged = Promise.resolve();
   /** When the oldest record of `everysec` that is not fsynced was appended, and its transaction. */
   #behind: { since: number; committed: Promise<void> } | undefined;
 
@@ -86,18 +90,25 @@ export class SessionJournal {
     const dataBytes = data.reduce((bytes, { length }) => bytes + length, 0);
     const head = encodeHead({ kind, chain: this.#chain, ...place, description, dataBytes, dataChecksum: sum });
     this.#chain = head.checksum;
-    const committed = this.#journal.submit(
-      (file) => {
-        file.putRecord(this.id, place.revision, head.bytes, data, dataBytes);
-        this.#putKeys(file, keys);
-      },
-      head.bytes.length + dataBytes + entryBytes,
-    );
-    if (level === 'always') return { acknowledged: committed, committed };
-    const written = this.#journal.tail
-      .append({ session: this.id, key: keys[0], head: head.bytes, data }, committed)
-      .catch(() => committed);
-    return { acknowledged: this.#withinASecond(written, committed), committed };
+    this.#revision = place.revision;
+    const bytes = head.bytes.length + dataBytes + entryBytes;
+    // The tail knows a session by its changes, and has room for one key.
+    const isFromTail = kind !== 'create' && (level === 'everysec' || this.#journal.isQuick(bytes));
+    const put = (file: JournalFile): void => {
+      file.putRecord(this.id, place.revision, head.bytes, data, dataBytes);
+      this.#putKeys(file, keys);
+    };
+    const committed = this.#journal.submit(put, bytes, !isFromTail);
+    const frame = { session: this.id, key: keys[0], head: head.bytes, data };
+    const own = isFromTail ? this.#journal.write(frame, level === 'always', committed) : committed;
+    // A change is nothing without those before it, and the tail may take it when lmdb has failed to take one of them.
+    const acknowledged = Promise.all([this.#acknowledged, own]).then(() => undefined);
+    acknowledged.catch(() => undefined);
+    this.#acknowledged = acknowledged;
+    return {
+      acknowledged: level === 'always' ? acknowledged : this.#withinASecond(acknowledged, committed),
+      committed,
+    };
   }
 
   /** Puts the key of a change that has no record. */
@@ -129,8 +140,7 @@ export class SessionJournal {
   moveTo(file: JournalFile, keys: readonly Buffer[]): void {
     this.#keys = 0;
     this.#putKeys(file, keys);
-    this.#chain = 0;
-    this.#behind = undefined;
+    this.#goOn(0, undefined);
   }
 
   /** The heads of the records behind revision `after`, in order. */
@@ -145,13 +155,26 @@ export class SessionJournal {
 
   /** The next record leads on from `revision`, the last one that the journal has if it has any. */
   goOnFrom(revision: number): void {
-    this.#chain = this.#journal.file.headAt(this.id, revision)?.checksum ?? 0;
-    this.#behind = undefined;
+    // The last one may be in the tail alone.
+    const chain = revision === this.#revision ? this.#chain : this.#journal.file.headAt(this.id, revision)?.checksum;
+    this.#goOn(chain ?? 0, revision);
   }
 
   /** As `goOnFrom`, where the last record was read just now. */
   goOnBehind(head: ReadHead): void {
-    this.#chain = head.checksum;
+    this.#goOn(head.checksum, head.revision);
+  }
+
+  /** Resolves when what is read has all that was appended before. */
+  flush(): Promise<void> {
+    return this.#journal.flush();
+  }
+
+  #goOn(chain: number, revision: number | undefined): void {
+    this.#chain = chain;
+    this.#revision = revision;
+    this.#acknowledged = Promise.resolve();
+    this.#behind = undefined;
   }
 
   #putKeys(file: JournalFile, keys: readonly Buffer[]): void {

@@ -1,110 +1,123 @@
 /**
- * The tail: records of level `everysec` once more, in a plain file, from when they are acknowledged until they are in the
- * journal. What is written, though not fsynced, survives the process that is killed. Frames follow each other from the
- * file's beginning; where one does not read, there are no more. Little-endian:
- *
- *      0  4  "TAIL"
- *      4  8  session
- *     12  4  bytes of the idempotency key, 0: none
- *     16  4  bytes of the record's head
- *     20  8  bytes of its data, a float64
- *     28  4  CRC-32 of the 28 bytes before
- *     32     key, head, data, each with its own checksum
- *
- * When all that is there is in the journal, the next frame begins at 0 again: what is left behind it is known already.
+ * The tail: records of the journal once more, from when they are acknowledged until lmdb has them, in plain files that are
+ * written over from their beginning (tail-frames.ts). One write and one fsync of pages that are there already is half of what
+ * a transaction of lmdb's takes, so small changes are acknowledged from here, and lmdb gets many of them at a time. The two
+ * files take turns: one is begun anew when lmdb has all that is in it.
  */
-import { constants } from 'node:fs';
+import { randomBytes } from 'node:crypto';
+import { constants, writev as writevInto } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { setImmediate } from 'node:timers/promises';
-import { crc32 } from 'node:zlib';
-import type { SessionId } from './journal-entries.ts';
-import { checkData, decodeHead, type ReadHead } from './record.ts';
+import { promisify } from 'node:util';
+import { encodeFrame, headerBytes, type TailFrame } from './tail-frames.ts';
 
-export interface TailFrame {
-  readonly session: SessionId;
-  readonly key: Buffer | undefined;
-  readonly head: Buffer;
-  readonly data: readonly Uint8Array[];
+/** Behind so many bytes the other file has its turn, if it is free. */
+const turnBytes = 16 * 1024 * 1024;
+/** A file larger than that is cut off when it is begun anew. */
+const keptBytes = 64 * 1024 * 1024;
+/** A file grows by so much at a time, with zeros: the size of a file that does not change need not be written either. */
+const growthBytes = 1024 * 1024;
+/** Pieces that a system call takes. */
+const piecesMax = 1000;
+/** Frames are numbered from the clock on, times this, so that the numbers of a later process are higher. */
+const framesPerMs = 1024;
+
+/** With less around it than a `FileHandle` has. */
+const writev: (file: number, views: readonly Uint8Array[], at: number) => Promise<{ bytesWritten: number }> =
+  promisify(writevInto);
+
+interface Part {
+  readonly file: FileHandle;
+  /** The same file; what is written by this one is fsynced (`O_DSYNC`), which takes one call in place of two. */
+  readonly syncedFile: FileHandle;
+  /** Whether all frames are fsynced. */
+  isSynced: boolean;
+  tag: Buffer;
+  at: number;
+  size: number;
+  /** Frames that lmdb does not have yet. */
+  frames: number;
 }
 
-const magic = 0x4c494154;
-const fixedBytes = 32;
-/** A file larger than that is cut off when it can be. */
-const keptBytes = 64 * 1024 * 1024;
+interface Pending {
+  readonly frame: TailFrame;
+  readonly isSynced: boolean;
+  part: Part | undefined;
+  number: number;
+  /** Whether lmdb has it. */
+  isSettled: boolean;
+  readonly resolve: () => void;
+  readonly reject: (error: unknown) => void;
+}
 
 export class Tail {
-  readonly #file: FileHandle;
-  #at = 0;
-  #size = 0;
-  #frames = 0;
-  #pending: { frame: TailFrame; resolve: () => void; reject: (error: unknown) => void }[] = [];
+  readonly #paths: readonly string[];
+  #parts: [Part, Part];
+  #pending: Pending[] = [];
+  /** Written ones, of which the first is not settled. */
+  #written: Pending[] = [];
   #writing: Promise<void> | undefined;
+  #failure: { error: unknown } | undefined;
+  #number = 0;
+  /** The number of the last frame that is fsynced, as are all before it. */
+  #synced = 0;
 
-  private constructor(file: FileHandle) {
-    this.#file = file;
+  private constructor(paths: readonly string[], parts: [Part, Part]) {
+    this.#paths = paths;
+    this.#parts = parts;
+    this.#renumber();
   }
 
-  static async open(path: string): Promise<Tail> {
-    return new Tail(await open(path, constants.O_RDWR | constants.O_CREAT));
+  /** Opens or makes both files; what is in them is left there until `clear`. */
+  static async open(folder: string): Promise<Tail> {
+    const paths = tailPaths(folder);
+    return new Tail(paths, (await Promise.all(paths.map(openPart))) as [Part, Part]);
   }
 
-  /** Resolves when the frame, and all before it, are written. `settled` says that it is not needed any more. */
-  append(frame: TailFrame, settled: Promise<unknown>): Promise<void> {
-    this.#frames++;
-    const settle = (): void => {
-      this.#frames--;
-    };
-    settled.then(settle, settle);
+  get paths(): readonly string[] {
+    return this.#paths;
+  }
+
+  /**
+   * Resolves when the frame, and all before it, are written and, if it `isSynced`, fsynced. `settled` resolves when lmdb has it.
+   * After a failure nothing is taken until `clear`.
+   */
+  append(frame: TailFrame, isSynced: boolean, settled: Promise<unknown>): Promise<void> {
     return new Promise((resolve, reject) => {
-      this.#pending.push({ frame, resolve, reject });
+      const pending: Pending = { frame, isSynced, part: undefined, number: 0, isSettled: false, resolve, reject };
+      const settle = (): void => {
+        pending.isSettled = true;
+        if (pending.part !== undefined) pending.part.frames--;
+      };
+      // What lmdb has failed to take must stay.
+      settled.then(settle, () => undefined);
+      this.#pending.push(pending);
       this.#writing ??= this.#write();
     });
   }
 
-  /** The frames that a killed process has left. */
-  async *frames(): AsyncGenerator<{
-    session: SessionId;
-    key: Buffer | undefined;
-    head: ReadHead;
-    headBytes: Buffer;
-    data: Buffer;
-  }> {
-    const { size } = await this.#file.stat();
-    for (let at = 0; at + fixedBytes <= size; ) {
-      const fixed = await this.#read(at, fixedBytes);
-      if (fixed.readUInt32LE(0) !== magic || fixed.readUInt32LE(28) !== crc32(fixed.subarray(0, 28))) return;
-      const keyBytes = fixed.readUInt32LE(12);
-      const headBytes = fixed.readUInt32LE(16);
-      const dataBytes = fixed.readDoubleLE(20);
-      const end = at + fixedBytes + keyBytes + headBytes + dataBytes;
-      if (end > size) return;
-      const rest = await this.#read(at + fixedBytes, end - at - fixedBytes);
-      const headPart = rest.subarray(keyBytes, keyBytes + headBytes);
-      const data = rest.subarray(keyBytes + headBytes);
-      let head: ReadHead;
-      try {
-        head = decodeHead(headPart);
-        checkData(head, data);
-      } catch {
-        return;
-      }
-      const key = keyBytes === 0 ? undefined : rest.subarray(0, keyBytes);
-      yield { session: Buffer.from(fixed.subarray(4, 12)), key, head, headBytes: headPart, data };
-      at = end;
-    }
-  }
-
-  /** Forgets all frames. */
+  /** Forgets all frames, and a failure. */
   async clear(): Promise<void> {
-    await this.#file.truncate(0);
-    await this.#file.sync();
-    this.#at = 0;
-    this.#size = 0;
+    await this.#writing;
+    for (const { file, size } of this.#parts) {
+      if (size > keptBytes) await file.truncate(0);
+      else if (size > 0) await file.write(Buffer.alloc(Math.min(size, headerBytes)), 0, undefined, 0);
+      await file.sync();
+    }
+    this.#parts = (await Promise.all(this.#parts.map(partOf))) as [Part, Part];
+    this.#written = [];
+    this.#failure = undefined;
+    this.#renumber();
   }
 
   async close(): Promise<void> {
-    await this.#writing?.catch(() => undefined);
-    await this.#file.close();
+    await this.#writing;
+    for (const { file, syncedFile } of this.#parts) await Promise.all([file.close(), syncedFile.close()]);
+  }
+
+  #renumber(): void {
+    this.#number = Math.max(this.#number, Date.now() * framesPerMs);
+    this.#synced = this.#number;
   }
 
   /** Writes what waits, all at once, until nothing does. */
@@ -115,56 +128,99 @@ export class Tail {
       const group = this.#pending;
       this.#pending = [];
       try {
-        if (this.#frames === group.length) {
-          this.#at = 0;
-          if (this.#size > keptBytes) await this.#file.truncate(0);
-        }
-        const views = group.flatMap(({ frame }) => viewsOf(frame));
-        await this.#writeAll(views);
+        if (this.#failure !== undefined) throw this.#failure.error;
+        await this.#writeGroup(group);
         for (const { resolve } of group) resolve();
       } catch (error) {
+        this.#failure ??= { error };
         for (const { reject } of group) reject(error);
       }
     }
     this.#writing = undefined;
   }
 
-  async #writeAll(views: readonly Uint8Array[]): Promise<void> {
-    // A system call takes 1024 pieces at most.
-    for (let first = 0; first < views.length; first += 1000) {
-      let left = views.slice(first, first + 1000);
-      while (left.length > 0) {
-        const { bytesWritten } = await this.#file.writev(left, this.#at);
-        this.#at += bytesWritten;
-        left = behind(left, bytesWritten);
-      }
+  async #writeGroup(group: readonly Pending[]): Promise<void> {
+    const part = await this.#partToWrite();
+    const pieces: Uint8Array[] = [];
+    const { tag } = part;
+    for (const pending of group) {
+      pending.part = part;
+      pending.number = ++this.#number;
+      if (!pending.isSettled) part.frames++;
+      this.#written.push(pending);
     }
-    this.#size = Math.max(this.#size, this.#at);
+    const settled = this.#written.findIndex(({ isSettled }) => !isSettled);
+    this.#written.splice(0, settled < 0 ? this.#written.length : settled);
+    const numbering = { tag, needed: this.#written[0]?.number ?? this.#number, synced: this.#synced };
+    for (const { frame, number } of group) pieces.push(...encodeFrame(frame, { ...numbering, number }));
+    const isSynced = group.some((pending) => pending.isSynced);
+    const isAtOnce = isSynced && part.isSynced;
+    part.isSynced = isAtOnce;
+    for (let first = 0; first < pieces.length; first += piecesMax) {
+      await writeAll(part, isAtOnce ? part.syncedFile : part.file, pieces.slice(first, first + piecesMax));
+    }
+    if (isSynced) await this.#sync(part);
+    if (part.at > part.size) await grow(part);
   }
 
-  async #read(position: number, bytes: number): Promise<Buffer> {
-    const to = Buffer.allocUnsafeSlow(bytes);
-    for (let from = 0; from < bytes; ) {
-      const { bytesRead } = await this.#file.read(to, from, bytes - from, position + from);
-      if (bytesRead === 0) throw new Error('the tail must not shrink while it is read');
-      from += bytesRead;
+  async #sync(part: Part): Promise<void> {
+    if (!part.isSynced) await part.file.datasync();
+    part.isSynced = true;
+    this.#synced = this.#number;
+  }
+
+  /** Where the next frames go. The file that is left must not have any that are not fsynced behind whose back others are. */
+  async #partToWrite(): Promise<Part> {
+    const [part, other] = this.#parts;
+    if (part.frames === 0) await beginAnew(part);
+    else if (part.at > turnBytes && other.frames === 0) {
+      await this.#sync(part);
+      await beginAnew(other);
+      this.#parts = [other, part];
     }
-    return to;
+    return this.#parts[0];
   }
 }
 
-function viewsOf({ session, key, head, data }: TailFrame): Uint8Array[] {
-  const fixed = Buffer.allocUnsafe(fixedBytes);
-  fixed.writeUInt32LE(magic, 0);
-  session.copy(fixed, 4);
-  fixed.writeUInt32LE(key?.length ?? 0, 12);
-  fixed.writeUInt32LE(head.length, 16);
-  fixed.writeDoubleLE(
-    data.reduce((sum, { length }) => sum + length, 0),
-    20,
-  );
-  fixed.writeUInt32LE(crc32(fixed.subarray(0, 28)), 28);
-  return [fixed, ...(key === undefined ? [] : [key]), head, ...data].filter(({ length }) => length > 0);
+/** The files of the tail in the journal's folder. */
+export function tailPaths(folder: string): string[] {
+  return ['tail.0', 'tail.1'].map((name) => `${folder}/${name}`);
+}
+
+async function openPart(path: string): Promise<Part> {
+  const file = await open(path, constants.O_RDWR | constants.O_CREAT);
+  return partOf({ file, syncedFile: await open(path, constants.O_RDWR | constants.O_DSYNC) });
+}
+
+/** Without any frames. */
+async function partOf({ file, syncedFile }: Pick<Part, 'file' | 'syncedFile'>): Promise<Part> {
+  const { size } = await file.stat();
+  return { file, syncedFile, isSynced: true, tag: randomBytes(8), at: 0, size, frames: 0 };
+}
+
+async function beginAnew(part: Part): Promise<void> {
+  part.at = 0;
+  part.isSynced = true;
+  part.tag = randomBytes(8);
+  if (part.size <= keptBytes) return;
+  await part.file.truncate(0);
+  part.size = 0;
+}
+
+async function writeAll(part: Part, file: FileHandle, views: readonly Uint8Array[]): Promise<void> {
+  for (let left = views; left.length > 0; ) {
+    const { bytesWritten } = await writev(file.fd, left, part.at);
+    part.at += bytesWritten;
+    left = behind(left, bytesWritten);
+  }
+}
+
+/** Where the disk has no room for more than the frames it stays as long as they are. */
+async function grow(part: Part): Promise<void> {
+  part.size = part.at;
+  const zeros = Buffer.alloc(growthBytes - (part.at % growthBytes));
+  const written = await part.file.write(zeros, 0, undefined, part.at).catch(() => undefined);
+  part.size += written?.bytesWritten ?? 0;
 }
 
 /** The views without their first `bytes` bytes. */

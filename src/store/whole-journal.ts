@@ -2,8 +2,8 @@
  * The journal as the store has it: opened at the start with what a crash may have left, and set right after a failure of the disk,
  * so that memory and disk say the same again before anything more is taken.
  */
-import { rename } from 'node:fs/promises';
-import { join } from 'node:path';
+import { copyFile, rename } from 'node:fs/promises';
+import { basename, join } from 'node:path';
 import type { Catalogue } from './catalogue.ts';
 import type { Damage } from './checkpoint-folder.ts';
 import { makeFolder } from './files.ts';
@@ -13,6 +13,7 @@ import { Journal } from './journal.ts';
 import { checkJournal } from './journal-check.ts';
 import { JournalDamage, type JournalFile } from './journal-file.ts';
 import { fileName, journalNumbers } from './journal-folder.ts';
+import { takeTail } from './left-in-tail.ts';
 import type { FoundSession } from './recovery.ts';
 
 /** Entries of records that memory does not have: of one transaction's requests. */
@@ -41,10 +42,10 @@ export async function openJournal(
   try {
     const unreadable = await check(folder, wanted);
     const journal = await Journal.open(folder, keysMax);
-    await journal.takeTail();
+    await emptyTail(journal, aside, found, onDamage);
     return { journal, unreadable };
   } catch (error) {
-    if (error instanceof Error && 'syscall' in error) throw error;
+    if (!(error instanceof JournalDamage)) throw error;
     const reason = (error as Error).message;
     const file = await setAside(folder, aside);
     for (const each of wanted)
@@ -76,6 +77,31 @@ function missing(wanted: readonly FoundSession[]): ReadonlyMap<string, string> {
   return new Map(lost.map(({ record }) => [record.journal, 'there must be a journal. There is none']));
 }
 
+/** What is in the tail is put into the journal. Where some of it cannot be read, a copy is kept. */
+async function emptyTail(
+  journal: Journal,
+  aside: string,
+  found: readonly FoundSession[],
+  onDamage: (damage: Damage) => void,
+): Promise<void> {
+  const reached = found.map(({ record, checkpoints }) => {
+    const [checkpoint] = checkpoints.since(record.first_checkpoint);
+    return [record.journal, checkpoint?.revision ?? 0] as const;
+  });
+  const lost = await takeTail(journal, new Map(reached));
+  if (lost.size > 0) {
+    await makeFolder(aside);
+    const copies = journal.tail.paths.map((path) => [path, join(aside, `${basename(path)}.${Date.now()}`)] as const);
+    for (const [path, copy] of copies) await copyFile(path, copy);
+    const file = copies.map(([, copy]) => copy).join(', ');
+    const reason =
+      "its last changes may be lost: a frame of the journal's tail must have the checksum that it carries. One has another";
+    for (const { record, folder } of found)
+      if (lost.has(record.journal)) onDamage({ session: folder.name, file, reason });
+  }
+  await journal.tail.clear();
+}
+
 async function setAside(folder: string, aside: string): Promise<string> {
   await makeFolder(aside);
   const target = join(aside, `journal.${Date.now()}`);
@@ -94,6 +120,8 @@ export async function setRight(
   gone: readonly KeyEntry[],
   aside?: string,
 ): Promise<void> {
+  // What was under way when the disk failed is applied, or has failed with it.
+  for (const { live } of sessions) await live.turns.read(() => undefined);
   if (aside === undefined && journal.problem?.code === 'insufficient_storage') {
     try {
       await journal.reopen((file) => sessions.flatMap((held) => superfluous(file, held)));

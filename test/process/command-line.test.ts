@@ -255,13 +255,13 @@ test('what only the tail has is counted, verified and exported', { timeout: 120_
   const journal = new JournalFile(journalOf(folder));
   await journal.commit(() => journal.remove([key]), 0);
   await journal.close();
-  const tail = await Tail.open(join(folder, 'journal/tail'));
+  const tail = await Tail.open(join(folder, 'journal'));
   await tail.clear();
   const behind = await run('verify', folder);
   assert.match(behind.stdout, /ckpt-000003 \(iteration 8\) to the end \(iteration 11\): 3 changes replayed/);
   const { bytes: headBytes } = decodeHead(value);
   const frame = { session: key.subarray(1, 9), key: undefined, head: value.subarray(0, headBytes) };
-  await tail.append({ ...frame, data: [value.subarray(headBytes)] }, Promise.resolve());
+  await tail.append({ ...frame, data: [value.subarray(headBytes)] }, true, Promise.resolve());
   await tail.close();
 
   const { sessions, journal: described } = await inspect(folder);

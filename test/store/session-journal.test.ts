@@ -7,6 +7,7 @@ import { setTimeout as after } from 'node:timers/promises';
 import { type Change, encodeChange } from '../../src/store/changes.ts';
 import { Journal } from '../../src/store/journal.ts';
 import type { JournalFile } from '../../src/store/journal-file.ts';
+import { takeTail } from '../../src/store/left-in-tail.ts';
 import { type Appended, SessionJournal } from '../../src/store/session-journal.ts';
 import { temporaryFolder } from '../support/server-process.ts';
 import { dense } from '../support/sessions.ts';
@@ -41,6 +42,7 @@ async function append(
 
 async function appendAll(session: SessionJournal, revisions: readonly number[]): Promise<void> {
   for (const revision of revisions) await (await append(session, revision)).acknowledged;
+  await session.flush();
 }
 
 function read(session: SessionJournal, from: number): number[] {
@@ -80,7 +82,7 @@ describe('records', () => {
   test('with a gap between them, or before the first, are damage', async (t) => {
     const { session } = await newSession(t);
     await appendAll(session, [1, 2]);
-    await (await append(session, 5, 'always', [], 4)).acknowledged;
+    await (await append(session, 5, 'always', [], 4)).committed;
     assert.throws(() => read(session, 0), { name: 'JournalDamage', revision: 5 });
     assert.throws(() => read(session, 2), { name: 'JournalDamage', revision: 5 });
     assert.deepEqual(read(session, 4), [5]);
@@ -109,17 +111,17 @@ describe('records are removed:', () => {
 describe('idempotency keys', () => {
   test('are there with their records, oldest first, and no longer when they are forgotten', async (t) => {
     const { folder, journal, session } = await newSession(t);
-    await (await append(session, 1, 'always', [Buffer.from('a')])).acknowledged;
+    await (await append(session, 1, 'always', [Buffer.from('a')])).committed;
     await session.appendKey(Buffer.from('b'));
-    await (await append(session, 2, 'always', [Buffer.from('c'), Buffer.from('d')])).acknowledged;
+    await (await append(session, 2, 'always', [Buffer.from('c')])).committed;
     const values = (from: SessionJournal) => from.readKeys().map(({ value }) => value.toString());
-    assert.deepEqual(values(session), ['a', 'b', 'c', 'd']);
+    assert.deepEqual(values(session), ['a', 'b', 'c']);
     await session.forgetKey(session.readKeys()[1]?.number as number);
     await journal.close();
     const again = new SessionJournal(await openJournal(t, folder), id);
-    assert.deepEqual(values(again), ['a', 'c', 'd']);
+    assert.deepEqual(values(again), ['a', 'c']);
     await again.appendKey(Buffer.from('e'));
-    assert.deepEqual(values(again), ['a', 'c', 'd', 'e']);
+    assert.deepEqual(values(again), ['a', 'c', 'e']);
   });
 
   test('of many the last ones stay, and not many more', async (t) => {
@@ -152,7 +154,7 @@ describe('a change is acknowledged', () => {
     return Promise.race([promise.then(() => true), after(milliseconds, false)]);
   }
 
-  test('under always when it is on the disk, and not before', async (t) => {
+  test('under always when lmdb has it, where it is large or the disk was not looked at, and not before', async (t) => {
     const { journal, session } = await newSession(t);
     const open = holdUp(journal.file);
     const { acknowledged } = await append(session, 1);
@@ -160,30 +162,67 @@ describe('a change is acknowledged', () => {
     open();
     await acknowledged;
     assert.deepEqual(read(session, 0), [1]);
+    assert.equal(journal.isQuick(4_000), true);
+    assert.equal(journal.isQuick(100_000), false);
   });
 
-  test('under everysec when it is written, and a kill then costs neither the change nor its key', async (t) => {
-    const { folder, journal, session } = await newSession(t);
-    const open = holdUp(journal.file);
-    const first = await append(session, 1, 'everysec', [Buffer.from('key 1')]);
-    const second = await append(session, 2, 'everysec');
-    await Promise.all([first.acknowledged, second.acknowledged]);
-    assert.equal(await isOver(first.committed, 20), false, 'it must not have been committed yet');
-    await cp(folder, `${folder}-killed`, { recursive: true });
-    open();
-    await second.committed;
+  for (const level of ['always', 'everysec'] as const) {
+    test(`under ${level} when the tail has it, and a kill then costs neither the change nor its key`, async (t) => {
+      const { folder, journal, session } = await newSession(t);
+      await (await append(session, 1)).committed;
+      const open = holdUp(journal.file);
+      const second = await append(session, 2, level, [Buffer.from('key 2')]);
+      const third = await append(session, 3, level);
+      await Promise.all([second.acknowledged, third.acknowledged]);
+      assert.equal(await isOver(second.committed, 50), false, 'it must not have been committed yet');
+      await cp(folder, `${folder}-killed`, { recursive: true });
+      open();
+      await third.committed;
 
+      const left = await openJournal(t, `${folder}-killed`);
+      assert.deepEqual(await takeTail(left, new Map([[id.toString('hex'), 0]])), new Set());
+      const again = new SessionJournal(left, id);
+      assert.deepEqual(read(again, 0), [1, 2, 3]);
+      assert.deepEqual(
+        again.readKeys().map(({ value }) => value.toString()),
+        ['key 2'],
+      );
+      again.goOnFrom(3);
+      await appendAll(again, [4]);
+      assert.deepEqual(read(again, 0), [1, 2, 3, 4]);
+    });
+  }
+
+  test('not where one before it has failed, and a kill then brings back neither', async (t) => {
+    const { folder, journal, session } = await newSession(t);
+    await (await append(session, 1)).committed;
+    const { file } = journal;
+    file.commit = () =>
+      Promise.reject(Object.assign(new Error('EIO: i/o error, write'), { code: 'EIO', syscall: 'write' }));
+    const isQuick = journal.isQuick.bind(journal);
+    journal.isQuick = () => false;
+    const large = await append(session, 2);
+    journal.isQuick = isQuick;
+    const small = await append(session, 3);
+    await assert.rejects(large.acknowledged, { code: 'storage_failed' });
+    await assert.rejects(small.acknowledged, { code: 'storage_failed' });
+    await assert.rejects((await append(session, 4, 'everysec')).acknowledged, { code: 'storage_failed' });
+    await cp(folder, `${folder}-killed`, { recursive: true });
     const left = await openJournal(t, `${folder}-killed`);
-    await left.takeTail();
-    const again = new SessionJournal(left, id);
-    assert.deepEqual(read(again, 0), [1, 2]);
-    assert.deepEqual(
-      again.readKeys().map(({ value }) => value.toString()),
-      ['key 1'],
-    );
-    again.goOnFrom(2);
-    await appendAll(again, [3]);
-    assert.deepEqual(read(again, 0), [1, 2, 3]);
+    await takeTail(left, new Map([[id.toString('hex'), 0]]));
+    assert.deepEqual(read(new SessionJournal(left, id), 0), [1]);
+  });
+
+  test('not where the tail has failed, which takes no more then', async (t) => {
+    const { journal, session } = await newSession(t);
+    await (await append(session, 1)).committed;
+    journal.tail.append = () =>
+      Promise.reject(Object.assign(new Error('EIO: i/o error'), { code: 'EIO', syscall: 'write' }));
+    const { acknowledged, committed } = await append(session, 2);
+    await assert.rejects(acknowledged, { code: 'storage_failed', applied: 'unknown' });
+    await assert.rejects(committed, { code: 'storage_failed' });
+    assert.equal(journal.problem?.code, 'storage_failed');
+    await assert.rejects((await append(session, 3)).acknowledged, { code: 'storage_failed' });
   });
 
   test('under everysec not at all while the disk is a second behind', async (t) => {
