@@ -54,7 +54,7 @@ interface Place {
 }
 
 const magic = Buffer.from('TAIL', 'latin1');
-export const headerBytes = 64;
+const headerBytes = 64;
 const windowBytes = 1024 * 1024;
 
 export interface Numbering {

@@ -9,7 +9,7 @@ import { constants, writev as writevInto } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { setImmediate } from 'node:timers/promises';
 import { promisify } from 'node:util';
-import { encodeFrame, headerBytes, type TailFrame } from './tail-frames.ts';
+import { encodeFrame, type TailFrame } from './tail-frames.ts';
 
 /** Behind so many bytes the other file has its turn, if it is free. */
 const turnBytes = 16 * 1024 * 1024;
@@ -99,9 +99,8 @@ export class Tail {
   /** Forgets all frames, and a failure. */
   async clear(): Promise<void> {
     await this.#writing;
-    for (const { file, size } of this.#parts) {
-      if (size > keptBytes) await file.truncate(0);
-      else if (size > 0) await file.write(Buffer.alloc(Math.min(size, headerBytes)), 0, undefined, 0);
+    for (const { file } of this.#parts) {
+      await file.truncate(0);
       await file.sync();
     }
     this.#parts = (await Promise.all(this.#parts.map(partOf))) as [Part, Part];

@@ -16,6 +16,8 @@ import { pathGradients, pathVariables } from '../support/training-path.ts';
 const codes = ['EIO', 'ENOSPC'] as const;
 const push = { json: { gradients: pathGradients } };
 const byHand = { every_steps: null, every_seconds: null };
+/** Longer than what is acknowledged from the tail takes to come into lmdb. */
+const lagMs = 100;
 /** More than any change makes of one kind. */
 const positionsMax = 40;
 
@@ -41,7 +43,9 @@ async function disturb({ disturbed, faults }: Setup, kind: Kind, code: Fault['co
     faults.arm({ kinds: [kind], at, code, lasting: mode !== 'once', torn: mode === 'until killed' });
     const pushes = Promise.all([0, 1, 2].map(() => disturbed.push(code)));
     await disturbed.refused(pushes);
-    if (mode !== 'once' && disturbed.refusals.length > before && disturbed.aborts === aborts) {
+    if (faults.failed === 0) await pause(lagMs);
+    const isMet = disturbed.refusals.length > before || (await disturbed.isReadOnly());
+    if (mode !== 'once' && isMet && disturbed.aborts === aborts) {
       if (mode === 'for a while') await disturbed.assertReadOnly(code);
       else await disturbed.kill();
       faults.clear();

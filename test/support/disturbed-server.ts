@@ -185,6 +185,10 @@ export class DisturbedServer {
     if (done) await pushes;
   }
 
+  async isReadOnly(): Promise<boolean> {
+    return (await this.call('GET', '/readyz')).status !== 200;
+  }
+
   /** As long as the disk fails: nothing is changed, everything can be read, and the server says why. */
   async assertReadOnly(code?: Fault['code']): Promise<void> {
     const ready = await this.call('GET', '/readyz');

@@ -49,4 +49,5 @@ export async function createOnPath(
 export async function advance(held: HeldSession, steps: number): Promise<void> {
   const gradients = new Map(Object.entries(pathStep));
   for (let step = 0; step < steps; step++) await held.applyGradients(gradients, {}, { receive: () => [] });
+  await held.live.log.journal.flush();
 }
