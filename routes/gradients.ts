@@ -20,6 +20,7 @@ export async function gradientRoutes(instance: FastifyInstance): Promise<void> {
   app.post(
     '/v1/sessions/:session/gradients',
     {
+      config: { isJournaled: true },
       schema: {
         operationId: 'applyGradients',
         summary: 'Apply gradients: one step over the variables named',
@@ -89,13 +90,17 @@ export async function gradientRoutes(instance: FastifyInstance): Promise<void> {
         if (request.body instanceof SafetensorsBody) request.body.useUntil(until);
       };
       const { precondition, key } = changeRequest(request);
-      const applied = app.store
-        .session(session)
-        .applyGradients(
-          gradients,
-          { precondition, key, base, hold },
-          { receive, begin, progress: streamed ? tensors.progress : undefined },
-        );
+      const applied = app.store.session(session).applyGradients(
+        gradients,
+        {
+          precondition,
+          key,
+          base,
+          hold,
+          arrived: request.body instanceof SafetensorsBody ? request.body.arrived : undefined,
+        },
+        { receive, begin, progress: streamed ? tensors.progress : undefined },
+      );
       hold(applied);
       await (begun === undefined ? applied : Promise.race([applied, begun]));
       const { head } = tensors;

@@ -15,6 +15,8 @@ export const pooledBytesMax = 512 * MiB;
 export const lentBytesMin = 64 * KiB;
 /** A buffer that nobody needed for so long, or twice as long, is let go. */
 export const pooledIdleMs = 60_000;
+/** A record's data from this size on have a file of their own: below it, making one takes longer than lmdb's copy. */
+export const dataFileBytesMin = MiB;
 /** Threads that share large steps: memory is the limit long before that many. */
 export const threadsMax = 16;
 /** A safetensors header; the format's own libraries refuse longer ones. */

@@ -8,7 +8,8 @@ import { crc32 } from 'node:zlib';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import fp from 'fastify-plugin';
 import { Problem } from '../errors.ts';
-import { jsonBodyBytesMax, lentBytesMin } from '../limits.ts';
+import { dataFileBytesMin, jsonBodyBytesMax, lentBytesMin } from '../limits.ts';
+import type { ArrivedData } from '../store/arrived-data.ts';
 import { bodyPool, copyBytes } from '../tensor/buffer-pool.ts';
 import { parseSafetensors, type SafetensorsFile } from '../tensor/safetensors.ts';
 import { synchronous } from './synchronous.ts';
@@ -20,17 +21,20 @@ export class SafetensorsBody {
   readonly file: SafetensorsFile;
   /** What the file's tensors are views of. */
   readonly #bytes: Buffer;
+  /** What was written of it meanwhile. */
+  readonly arrived: ArrivedData | undefined;
   /** What has to be over before the buffer is anybody else's. */
   readonly #inUse: Promise<unknown>[] = [];
   #released = false;
 
   /** Owns the bytes from now on. */
-  constructor(bytes: Buffer) {
+  constructor(bytes: Buffer, arrived: ArrivedData | undefined) {
     this.#bytes = bytes;
+    this.arrived = arrived;
     try {
       this.file = parseSafetensors(bytes);
     } catch (problem) {
-      bodyPool.give(bytes);
+      letGo(bytes, arrived);
       throw problem;
     }
   }
@@ -44,10 +48,16 @@ export class SafetensorsBody {
   release(): void {
     if (this.#released || !bodyPool.keeps(this.#bytes)) return;
     this.#released = true;
-    const give = () => bodyPool.give(this.#bytes);
+    const give = () => letGo(this.#bytes, this.arrived);
     if (this.#inUse.length === 0) give();
     else void Promise.allSettled(this.#inUse).then(give);
   }
+}
+
+/** Gives a body's buffer back, when nothing more of it is written. */
+function letGo(bytes: Buffer, arrived: ArrivedData | undefined): void {
+  if (arrived === undefined) bodyPool.give(bytes);
+  else void arrived.discard().then(() => bodyPool.give(bytes));
 }
 
 /** Lends memory until the request is answered. Throws `overloaded` and `insufficient_memory`. */
@@ -99,22 +109,22 @@ export const bodies = fp(async (app: FastifyInstance, { bodyBytesMax }: { bodyBy
   );
   app.addContentTypeParser(
     [...safetensorsTypes],
-    parser(bodyBytesMax, '', (bytes) => new SafetensorsBody(bytes)),
+    parser(bodyBytesMax, '', (bytes, arrived) => new SafetensorsBody(bytes, arrived)),
   );
 });
 
 /** A parser in Fastify's callback form: `parse` gets the whole body, at most `max` bytes, and owns it; what it throws is passed on. */
-function parser(max: number, advice: string, parse: (bytes: Buffer) => unknown) {
+function parser(max: number, advice: string, parse: (bytes: Buffer, arrived: ArrivedData | undefined) => unknown) {
   return (
     request: FastifyRequest,
     payload: IncomingMessage,
     done: (error: Error | null, body?: unknown) => void,
   ): void => {
-    readBody(request, payload, max, advice, (error, bytes) => {
+    readBody(request, payload, max, advice, (error, bytes, arrived) => {
       let body: unknown;
       let problem = error;
       try {
-        if (bytes !== undefined) body = parse(bytes);
+        if (bytes !== undefined) body = parse(bytes, arrived);
       } catch (thrown) {
         problem = thrown as Error;
       }
@@ -193,7 +203,7 @@ function readBody(
   payload: IncomingMessage,
   max: number,
   advice: string,
-  done: (error: Error | undefined, bytes?: Buffer) => void,
+  done: (error: Error | undefined, bytes?: Buffer, arrived?: ArrivedData) => void,
 ): void {
   const length = announcedBytes(request);
   if (length !== undefined && length > max) {
@@ -202,6 +212,7 @@ function readBody(
   }
   let buffer = bodyPool.take(length ?? 65_536);
   let filled = 0;
+  const arrived = length === undefined ? undefined : arriving(request, length);
   let checksum = request.headers['idempotency-key'] === undefined ? undefined : 0;
   const grow = (needed: number): void => {
     if (needed > max) throw tooLarge(max, 'more', advice);
@@ -223,7 +234,7 @@ function readBody(
   };
   const fail = (error: Error): void => {
     deafen();
-    bodyPool.give(buffer);
+    letGo(buffer, arrived);
     done(error);
   };
   const take = (chunk: Buffer): void => {
@@ -235,16 +246,24 @@ function readBody(
     }
     copyBytes(chunk, buffer, filled);
     filled += chunk.length;
+    arrived?.take(buffer, filled);
     if (checksum !== undefined) checksum = crc32(chunk, checksum);
   };
   const end = (): void => {
     deafen();
     if (checksum !== undefined) request.bodyDigest = `${filled}-${checksum.toString(16)}`;
-    done(undefined, buffer.subarray(0, filled));
+    done(undefined, buffer.subarray(0, filled), arrived);
   };
   const cut = (): void => fail(Object.assign(new Error('aborted'), { code: 'ECONNRESET' }));
   // A body to be decompressed comes paused.
   payload.on('data', take).on('end', end).on('error', fail).on('close', cut).resume();
+}
+
+/** Where the body's tensors go while they arrive, if they are a change that a session's journal is to have. */
+function arriving(request: FastifyRequest, bytes: number): ArrivedData | undefined {
+  if (bytes < dataFileBytesMin || !request.routeOptions.config.isJournaled) return undefined;
+  if (mediaType(request.headers['content-type'] as string) === 'application/json') return undefined;
+  return request.server.store.begin((request.params as { session: string }).session, bytes);
 }
 
 /** The length that the headers give a body; `undefined` where it comes compressed or in chunks, and 0 where there is none. */
@@ -265,6 +284,10 @@ function tooLarge(max: number, received: string, advice: string): Problem {
 }
 
 declare module 'fastify' {
+  interface FastifyContextConfig {
+    /** Whether a body in safetensors is a change to the session in the address, whose journal has its tensors. */
+    isJournaled?: boolean;
+  }
   interface FastifyRequest {
     /** For a body of unknown length: lends memory for so many bytes of it in all. */
     lend: ((bytes: number) => void) | undefined;

@@ -42,7 +42,7 @@ export class Catalogue {
       dataChecksum: 0,
     });
     await this.#journal.submit((file) => {
-      file.putRecord(catalogueId, number, head.bytes, [], 0);
+      file.putRecord(catalogueId, number, head.bytes, []);
       this.put(file, keys);
     });
     const forget = () => this.#journal.removeRecords(catalogueId, number, number);

@@ -3,6 +3,7 @@
  * records begin with the next checkpoint's snapshot and count from when that is on the disk, since they lead on from it.
  */
 import type { Durability } from '../session/settings.ts';
+import { ArrivedData } from './arrived-data.ts';
 import { type Change, encodeChange } from './changes.ts';
 import { encodeEntry, type KeyEntry } from './idempotency.ts';
 import type { Appended, Place, SessionJournal } from './session-journal.ts';
@@ -37,17 +38,27 @@ export class ChangeLog {
     this.#state = wanted === 'checkpoint' ? 'off' : 'on';
   }
 
+  /** For the gradients in a body of so many bytes that is about to arrive, if they are to go to the disk meanwhile. */
+  begin(bodyBytes: number): ArrivedData | undefined {
+    const file = this.#state === 'off' ? undefined : this.journal.begin(bodyBytes);
+    return file && new ArrivedData(file, bodyBytes);
+  }
+
   /** Whether a checkpoint is needed for that which the settings ask for. */
   lacksCheckpoint(wanted: Durability): boolean {
     return this.#state === 'off' && wanted !== 'checkpoint';
   }
 
-  /** Puts a change that has been checked, and can be applied when it is acknowledged. */
+  /**
+   * Puts a change that has been checked, and can be applied when it is acknowledged. `arrived`: what has been written of its
+   * data already.
+   */
   async append(
     change: Change,
     place: Place,
     wanted: Durability,
     entry: KeyEntry | undefined,
+    arrived?: ArrivedData,
   ): Promise<Appended & { level: Durability }> {
     const level = this.level(wanted);
     const key = entry && encodeEntry(entry);
@@ -55,12 +66,12 @@ export class ChangeLog {
       if (key !== undefined) this.#keyWritten = this.journal.appendKey(key);
       return { ...nothing, level };
     }
-    const encoded = encodeChange(change);
-    const sum = await this.journal.checksum(encoded.data);
+    const { description, data } = encodeChange(change);
+    const taken = await this.journal.take(data, place.revision, arrived);
     const appended = this.journal.append(
       change.kind,
-      encoded,
-      sum,
+      description,
+      taken,
       place,
       wanted === 'everysec' ? wanted : 'always',
       key === undefined ? [] : [key],

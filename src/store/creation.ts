@@ -41,9 +41,10 @@ export async function settle(
     await syncFolder(dirname(folder.path));
     await held.checkpoints.write();
     const { revision, iterations } = session.position;
-    const created = encodeChange({ kind: 'create' });
+    const { description, data } = encodeChange({ kind: 'create' });
+    const taken = await sessionJournal.take(data, revision);
     const place = { previous: revision, revision, iterations };
-    await sessionJournal.append('create', created, 0, place, 'always', keys.map(encodeEntry)).acknowledged;
+    await sessionJournal.append('create', description, taken, place, 'always', keys.map(encodeEntry)).acknowledged;
     await writeRecord(folder.path, record);
     return held;
   } catch (error) {

@@ -1,6 +1,5 @@
-/** How the journal's entries are named, and where their values lie: what lmdb is told of both. */
+/** How the journal's entries are named. */
 import assert from 'node:assert/strict';
-import * as lmdb from 'lmdb';
 
 /** Of a session, 8 bytes, drawn when it is created. */
 export type SessionId = Buffer;
@@ -9,41 +8,40 @@ export type SessionId = Buffer;
 export const recordPrefix = 1;
 export const keyPrefix = 2;
 
-export function entryKey(prefix: number, session: SessionId, number: number, piece: number): Buffer {
+export function entryKey(prefix: number, session: SessionId, number: number): Buffer {
   assert(number >= 0, 'negative numbers do not sort before others');
-  const key = Buffer.allocUnsafe(21);
+  const key = Buffer.allocUnsafe(17);
   key[0] = prefix;
   session.copy(key, 1);
   key.writeDoubleBE(number, 9);
-  key.writeUInt32BE(piece, 17);
   return key;
+}
+
+export function numberOf(key: Buffer): number {
+  return key.readDoubleBE(9);
+}
+
+/** The first key that can come behind this one. */
+export function behind(key: Buffer): Buffer {
+  return Buffer.concat([key, Buffer.alloc(1)]);
 }
 
 /** Of all entries behind number `after`; a negative one is before all. */
 export function range(prefix: number, session: SessionId, after: number): { start: Buffer; end: Buffer } {
   return {
-    start: after < 0 ? entryKey(prefix, session, 0, 0) : entryKey(prefix, session, after, 0xffff_ffff),
-    end: entryKey(prefix, session, Number.POSITIVE_INFINITY, 0),
+    start: after < 0 ? entryKey(prefix, session, 0) : behind(entryKey(prefix, session, after)),
+    end: entryKey(prefix, session, Number.POSITIVE_INFINITY),
   };
 }
 
 /** Views that lie one behind the other in the same memory become one. */
-export function runsOf(data: readonly Uint8Array[]): Buffer[] {
-  const runs: Buffer[] = [];
+export function runsOf(data: readonly Uint8Array[]): Uint8Array[] {
+  const runs: Uint8Array[] = [];
   for (const view of data) {
     const last = runs.at(-1);
     if (last !== undefined && last.buffer === view.buffer && last.byteOffset + last.length === view.byteOffset) {
-      runs[runs.length - 1] = Buffer.from(last.buffer, last.byteOffset, last.length + view.length);
-    } else if (view.length > 0) runs.push(Buffer.from(view.buffer, view.byteOffset, view.length));
+      runs[runs.length - 1] = new Uint8Array(last.buffer, last.byteOffset, last.length + view.length);
+    } else if (view.length > 0) runs.push(view);
   }
   return runs;
 }
-
-/** lmdb finds out for itself where a value lies, but not in shared memory, where it has to be told. */
-export function giveAddress({ buffer }: Buffer): void {
-  const memory = buffer as ArrayBufferLike & { address?: number };
-  if (memory instanceof SharedArrayBuffer) memory.address ??= nativeAddon.getBufferAddress(Buffer.from(memory));
-}
-
-/** Exported by lmdb's module, but not by its types. */
-const { nativeAddon } = lmdb as unknown as { nativeAddon: { getBufferAddress(buffer: Buffer): number } };

@@ -2,14 +2,16 @@
  * One file of the journal: records and idempotency keys of all sessions in one lmdb database. A transaction is on the disk,
  * fsynced, when its `commit` is over. Keys of the database, big-endian, so that they sort:
  *
- *     1  session (8 bytes)  revision (float64)  piece (4 bytes)    a record, large ones in pieces
- *     2  session (8 bytes)  number (float64)    0 (4 bytes)        an idempotency key
- *     0                                                            the format, in ASCII
+ *     1  session (8 bytes)  revision (float64)    a record; large data are in a file of their own (data-folder.ts)
+ *     2  session (8 bytes)  number (float64)      an idempotency key
+ *     0                                           the format, in ASCII
  */
 import { closeSync, openSync, readSync } from 'node:fs';
+import { dirname } from 'node:path';
 import * as lmdb from 'lmdb';
-import { bodyPool, copyBytes } from '../tensor/buffer-pool.ts';
-import { entryKey, giveAddress, keyPrefix, range, recordPrefix, runsOf, type SessionId } from './journal-entries.ts';
+import { bodyPool } from '../tensor/buffer-pool.ts';
+import { DataFolder } from './data-folder.ts';
+import { behind, entryKey, keyPrefix, numberOf, range, recordPrefix, type SessionId } from './journal-entries.ts';
 import { checkData, decodeHead, type ReadHead } from './record.ts';
 import { Room } from './room.ts';
 
@@ -34,10 +36,6 @@ export class JournalDamage extends Error {
   }
 }
 
-/** Fills pages of 4 KiB, but for the header of the first. */
-const pieceBytes = 256 * 4096 - 24;
-/** Data up to here stand in one piece with their head: to copy them is cheaper than another entry. */
-const wholeBytesMax = 64 * 1024;
 /** Of the pages that a transaction writes anew besides what it puts: of the tree, and of the list of free ones. */
 const changedPagesBytes = 256 * 1024;
 /** Address space only; the file grows as it is needed. */
@@ -63,10 +61,12 @@ export class JournalFile {
   readonly path: string;
   readonly #db: lmdb.RootDatabase<Buffer, Buffer>;
   readonly #room: Room;
+  readonly #data: DataFolder;
 
   /** Throws for a file of another format, or one that is none; without `make`, also for one that is empty or not there. */
   constructor(path: string, { make = false } = {}) {
     this.path = path;
+    this.#data = new DataFolder(dirname(path));
     if (!make) requireHeader(path);
     this.#db = lmdb.open({ path, ...databaseOptions });
     this.#room = new Room(path, () => (this.#stats().lastPageNumber + 1) * this.#stats().pageSize);
@@ -100,36 +100,25 @@ export class JournalFile {
     return this.#room.hasPlenty(bytes + changedPagesBytes);
   }
 
+  /** To be told of what others write to the same disk. */
+  spend(bytes: number): void {
+    this.#room.spend(bytes);
+  }
+
   /** In `commit`: the format once more, so that there is something to write. */
   putFormat(): void {
     void this.#db.put(formatKey, Buffer.from(journalFormat));
   }
 
-  /** In `commit`: a record. The data may be large: their memory is read until the transaction is over. */
-  putRecord(session: SessionId, revision: number, head: Buffer, data: readonly Uint8Array[], dataBytes: number): void {
-    if (dataBytes <= wholeBytesMax) {
-      void this.#db.put(
-        entryKey(recordPrefix, session, revision, 0),
-        dataBytes === 0 ? head : Buffer.concat([head, ...data]),
-      );
-      return;
-    }
-    void this.#db.put(entryKey(recordPrefix, session, revision, 0), head);
-    let piece = 1;
-    for (const run of runsOf(data)) {
-      giveAddress(run);
-      for (let at = 0; at < run.length; at += pieceBytes) {
-        void this.#db.put(
-          entryKey(recordPrefix, session, revision, piece++),
-          run.subarray(at, at + pieceBytes) as Buffer,
-        );
-      }
-    }
+  /** In `commit`: a record, with its data unless they have a file of their own. */
+  putRecord(session: SessionId, revision: number, head: Buffer, data: readonly Uint8Array[]): void {
+    const value = data.length === 0 ? head : Buffer.concat([head, ...data]);
+    void this.#db.put(entryKey(recordPrefix, session, revision), value);
   }
 
   /** In `commit`: an idempotency key. */
   putKey(session: SessionId, number: number, value: Buffer): void {
-    void this.#db.put(entryKey(keyPrefix, session, number, 0), value);
+    void this.#db.put(entryKey(keyPrefix, session, number), value);
   }
 
   /** In `commit`: removes entries that were listed. */
@@ -140,14 +129,14 @@ export class JournalFile {
   /** The idempotency keys of a session, by number. */
   *keys(session: SessionId): Generator<{ number: number; value: Buffer }> {
     for (const { key, value } of this.#db.getRange(range(keyPrefix, session, -1)))
-      yield { number: key.readDoubleBE(9), value };
+      yield { number: numberOf(key), value };
   }
 
   /** The number of the session's last idempotency key; 0 if it has none. */
   lastKey(session: SessionId): number {
     const { start, end } = range(keyPrefix, session, -1);
     const [last] = this.#db.getKeys({ start: end, end: start, reverse: true, limit: 1 });
-    return last?.readDoubleBE(9) ?? 0;
+    return last === undefined ? 0 : numberOf(last);
   }
 
   /** The records behind revision `after`, in order. Throws `JournalDamage` where one cannot be read. */
@@ -156,23 +145,32 @@ export class JournalFile {
       const batch = this.#readBatch(session, from);
       const last = batch.at(-1);
       if (last === undefined) return;
-      for (const { revision, pieces } of batch) yield* assembled(revision, pieces);
+      for (const { revision, value } of batch) yield* this.#whole(session, revision, value);
       from = last.revision;
     }
   }
 
   /** The head of the session's record at `revision`, if there is one. */
   headAt(session: SessionId, revision: number): ReadHead | undefined {
-    const bytes = this.#db.getBinary(entryKey(recordPrefix, session, revision, 0));
+    const bytes = this.#db.getBinary(entryKey(recordPrefix, session, revision));
     return bytes && readHead(revision, bytes);
+  }
+
+  /** Whether there is a record at `revision` whose data have a file of their own, or a record that cannot be read. */
+  hasDataFile(session: SessionId, revision: number): boolean {
+    const value = this.#db.getBinary(entryKey(recordPrefix, session, revision));
+    if (value === undefined) return false;
+    try {
+      return hasFile(readHead(revision, value), value);
+    } catch {
+      return true;
+    }
   }
 
   /** The heads alone of the records behind revision `after`, in order. */
   *heads(session: SessionId, after: number): Generator<ReadHead> {
     for (const key of this.#db.getKeys(range(recordPrefix, session, after))) {
-      if (key.readUInt32BE(17) !== 0) continue;
-      const revision = key.readDoubleBE(9);
-      yield readHead(revision, this.#db.getBinary(key) as Buffer);
+      yield readHead(numberOf(key), this.#db.getBinary(key) as Buffer);
     }
   }
 
@@ -180,19 +178,19 @@ export class JournalFile {
   lastRevision(session: SessionId): number {
     const { start, end } = range(recordPrefix, session, -1);
     const [last] = this.#db.getKeys({ start: end, end: start, reverse: true, limit: 1 });
-    return last?.readDoubleBE(9) ?? 0;
+    return last === undefined ? 0 : numberOf(last);
   }
 
   /** Up to `limit` entries of the session's records from revision `first` to `last`, both included, in order. */
   recordEntries(session: SessionId, first: number, last: number, limit: number): Buffer[] {
-    const start = entryKey(recordPrefix, session, first, 0);
-    return [...this.#db.getKeys({ start, end: entryKey(recordPrefix, session, last, 0xffff_ffff), limit })];
+    const start = entryKey(recordPrefix, session, first);
+    return [...this.#db.getKeys({ start, end: behind(entryKey(recordPrefix, session, last)), limit })];
   }
 
   /** Up to `limit` entries of the session's keys from number `first` to `last`, both included, in order. */
   keyEntries(session: SessionId, first: number, last: number, limit: number): Buffer[] {
-    const start = entryKey(keyPrefix, session, first, 0);
-    return [...this.#db.getKeys({ start, end: entryKey(keyPrefix, session, last, 1), limit })];
+    const start = entryKey(keyPrefix, session, first);
+    return [...this.#db.getKeys({ start, end: behind(entryKey(keyPrefix, session, last)), limit })];
   }
 
   /** The sessions that there are entries of. */
@@ -205,7 +203,7 @@ export class JournalFile {
         if (key === undefined) break;
         const session = Buffer.from(key.subarray(1, 9));
         found.set(session.toString('hex'), session);
-        start = entryKey(prefix, session, Number.POSITIVE_INFINITY, 0xffff_ffff);
+        start = behind(entryKey(prefix, session, Number.POSITIVE_INFINITY));
       }
     }
     return [...found.values()];
@@ -215,7 +213,7 @@ export class JournalFile {
   entries(after: Buffer = formatKey): Entry[] {
     const batch: Entry[] = [];
     let left = readAtOnce;
-    for (const entry of this.#db.getRange({ start: Buffer.concat([after, Buffer.alloc(1)]) })) {
+    for (const entry of this.#db.getRange({ start: behind(after) })) {
       batch.push(entry);
       left -= entry.value.length;
       if (left <= 0) break;
@@ -236,19 +234,38 @@ export class JournalFile {
     return this.#db.getStats() as { lastPageNumber: number; pageSize: number };
   }
 
-  #readBatch(session: SessionId, after: number): { revision: number; pieces: Buffer[] }[] {
-    const batch: { revision: number; pieces: Buffer[] }[] = [];
-    let bytes = 0;
+  #readBatch(session: SessionId, after: number): { revision: number; value: Buffer }[] {
+    const batch: { revision: number; value: Buffer }[] = [];
+    let left = readAtOnce;
     for (const { key, value } of this.#db.getRange(range(recordPrefix, session, after))) {
-      const revision = key.readDoubleBE(9);
-      const last = batch.at(-1);
-      if (last?.revision === revision) last.pieces.push(value);
-      else if (bytes >= readAtOnce) break;
-      else batch.push({ revision, pieces: [value] });
-      bytes += value.length;
+      batch.push({ revision: numberOf(key), value });
+      left -= value.length;
+      if (left <= 0) break;
     }
     return batch;
   }
+
+  /** One record with its data, checked. */
+  *#whole(session: SessionId, revision: number, value: Buffer): Generator<StoredRecord> {
+    const head = readHead(revision, value);
+    if (!hasFile(head, value)) {
+      const data = value.subarray(head.bytes);
+      check(revision, () => checkData(head, data));
+      yield { head, data };
+      return;
+    }
+    const data = check(revision, () => this.#data.read(session, revision, head.dataBytes));
+    try {
+      check(revision, () => checkData(head, data));
+      yield { head, data };
+    } finally {
+      bodyPool.give(data);
+    }
+  }
+}
+
+function hasFile(head: ReadHead, value: Buffer): boolean {
+  return head.dataBytes > 0 && value.length === head.bytes;
 }
 
 /** Lmdb does not refuse a file that is none of its own: it ends the process. Its header, as of LMDB's `MDB_meta`. */
@@ -260,31 +277,6 @@ function requireHeader(path: string): void {
   const isMeta = (header.readUInt16LE(18) & 0x08) !== 0 && header.readUInt32LE(24) === 0xbeef_c0de;
   if (bytes === header.length && isMeta && header.readUInt32LE(28) === 2) return;
   throw new JournalDamage("a journal must begin with lmdb's header, of its version 2. It begins with something else");
-}
-
-/** One record out of its pieces, checked. */
-function* assembled(revision: number, pieces: readonly Buffer[]): Generator<StoredRecord> {
-  const [first, ...rest] = pieces as [Buffer, ...Buffer[]];
-  const head = readHead(revision, first);
-  if (rest.length === 0) {
-    const data = first.subarray(head.bytes);
-    check(revision, () => checkData(head, data));
-    yield { head, data };
-    return;
-  }
-  const bytes = rest.reduce((sum, { length }) => sum + length, 0);
-  const data = bodyPool.take(bytes);
-  try {
-    let at = 0;
-    for (const piece of rest) {
-      copyBytes(piece, data, at);
-      at += piece.length;
-    }
-    check(revision, () => checkData(head, data));
-    yield { head, data };
-  } finally {
-    bodyPool.give(data);
-  }
 }
 
 function readHead(revision: number, bytes: Buffer): ReadHead {

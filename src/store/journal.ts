@@ -5,10 +5,14 @@
  *
  *     journal/000001.mdb        records and keys (journal-file.ts); the highest number counts
  *     journal/tail.0, tail.1    records that are acknowledged and on their way there (tail.ts)
+ *     journal/data/             the data of large records (data-folder.ts)
  */
 import { rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { Problem } from '../errors.ts';
+import { dataFileBytesMin } from '../limits.ts';
+import type { DataFile } from './data-file.ts';
+import { DataFolder } from './data-folder.ts';
 import { makeFolder, syncFolder } from './files.ts';
 import { GroupCommit } from './group-commit.ts';
 import type { SessionId } from './journal-entries.ts';
@@ -41,15 +45,24 @@ export class Journal {
   /** Idempotency keys that are kept of each session. */
   readonly keysMax: number;
   readonly #folder: string;
+  readonly #data: DataFolder;
   #number: number;
   #file: JournalFile | undefined;
   #commits: GroupCommit;
   #tail: Tail;
   #problem: Problem | undefined;
 
-  private constructor(folder: string, number: number, file: JournalFile, tail: Tail, keysMax: number) {
+  private constructor(
+    folder: string,
+    data: DataFolder,
+    number: number,
+    file: JournalFile,
+    tail: Tail,
+    keysMax: number,
+  ) {
     this.keysMax = keysMax;
     this.#folder = folder;
+    this.#data = data;
     this.#number = number;
     this.#file = file;
     this.#commits = this.#commitsOf(file);
@@ -67,8 +80,11 @@ export class Journal {
     if (numbers.length === 0) await makeFile(folder);
     const file = openFile(join(folder, fileName(number)));
     const tail = await Tail.open(folder);
+    const data = new DataFolder(folder);
+    await data.open();
+    await data.removeOrphans((session, revision) => file.hasDataFile(session, revision));
     await syncFolder(folder);
-    return new Journal(folder, number, file, tail, keysMax);
+    return new Journal(folder, data, number, file, tail, keysMax);
   }
 
   /** Why nothing can be written now, if that is so. */
@@ -118,10 +134,32 @@ export class Journal {
     if (this.#problem !== undefined) return Promise.reject(this.#problem);
     return this.#tail.append(frame, isSynced, committed).catch((error: unknown) => {
       const { code, message, cause } = journalProblem(error);
-      this.#problem ??= new Problem(code, message, { cause, applied: 'unknown', headers: { 'retry-after': '5' } });
-      this.#commits.fail(this.#problem);
-      throw this.#problem;
+      throw this.#failed(new Problem(code, message, { cause, applied: 'unknown', headers: { 'retry-after': '5' } }));
     });
+  }
+
+  /** A file for the data of a record that is about to come, if they are to have one of their own. */
+  begin(bytes: number): DataFile | undefined {
+    if (bytes < dataFileBytesMin || this.#problem !== undefined) return undefined;
+    return this.#data.begin((written) => this.#file?.spend(written));
+  }
+
+  /** Resolves when the data of the session's record at `revision`, which comes next, are on the disk. */
+  async keep(data: DataFile, session: SessionId, revision: number): Promise<void> {
+    try {
+      await data.keepAs(this.#data.pathOf(session, revision));
+    } catch (error) {
+      await data.discard();
+      const { code, message, cause } = journalProblem(error);
+      throw this.#failed(new Problem(code, message, { cause, headers: { 'retry-after': '5' } }));
+    }
+  }
+
+  /** Nothing is taken any more. Returns why. */
+  #failed(problem: Problem): Problem {
+    this.#problem ??= problem;
+    this.#commits.fail(this.#problem);
+    return this.#problem;
   }
 
   /** Resolves when the file has what was submitted before, or the disk takes nothing. */
@@ -134,9 +172,10 @@ export class Journal {
     await this.flush();
     for (;;) {
       const entries = this.file.recordEntries(session, first, last, removedAtOnce);
-      if (entries.length === 0) return;
+      if (entries.length === 0) break;
       await this.submit((file) => file.remove(entries), entries.length * removedEntryBytes);
     }
+    await this.#data.remove(session, first, last);
   }
 
   /** Removes a session's idempotency keys up to number `last`, included. */
@@ -184,9 +223,10 @@ export class Journal {
       return openFile(this.#path(old + 1));
     };
     await this.#replace(old + 1, open, () => []);
+    if (aside !== undefined) await makeFolder(aside);
+    await this.#data.clear(aside);
     if (aside === undefined) await removeFile(this.#folder, old);
     else {
-      await makeFolder(aside);
       await rename(this.#path(old), join(aside, `${fileName(old)}.${Date.now()}`));
       await removeFile(this.#folder, old);
     }

@@ -16,7 +16,7 @@ export async function takeTail(journal: Journal, reached: ReadonlyMap<string, nu
       // Of a session that is no more, or lmdb has it, or what it leads on from was never acknowledged, nor was it.
       if (checkpoint === undefined || head.previous !== Math.max(checkpoint, file.lastRevision(session))) continue;
       await journal.submit(() => {
-        file.putRecord(session, head.revision, headBytes, [data], data.length);
+        file.putRecord(session, head.revision, headBytes, [data]);
         if (key !== undefined) file.putKey(session, file.lastKey(session) + 1, key);
       }, smallBytes + data.length);
     }

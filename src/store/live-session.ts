@@ -9,6 +9,7 @@ import { queuedRequestsMax } from '../limits.ts';
 import type { Slices } from '../session/gradient.ts';
 import type { Head, Position, Receive, Session } from '../session/session.ts';
 import type { Durability } from '../session/settings.ts';
+import type { ArrivedData } from './arrived-data.ts';
 import type { ChangeLog } from './change-log.ts';
 import type { Change } from './changes.ts';
 import type { CheckpointInfo } from './checkpoint-folder.ts';
@@ -28,6 +29,8 @@ export interface ChangeRequest {
 export interface StepRequest extends ChangeRequest {
   /** The iteration that the gradients were computed from. */
   readonly base?: number | undefined;
+  /** What has been written of the gradients while they arrived. */
+  readonly arrived?: ArrivedData | undefined;
   /** Told until when the memory of the gradients is read, which may be after the step has been acknowledged. */
   readonly hold?: (until: Promise<unknown>) => void;
 }
@@ -89,6 +92,7 @@ export class LiveSession {
         place,
         this.durability,
         entry,
+        request.arrived,
       );
       request.hold?.(committed);
       this.#admitted = place;

@@ -6,8 +6,8 @@
 import { open, stat, statfs } from 'node:fs/promises';
 
 /** With so much to spare, nobody else fills the disk before the next look. */
-const plentyBytes = 64 * 1024 * 1024;
-const lookEveryMs = 1_000;
+const plentyBytes = 512 * 1024 * 1024;
+const lookEveryMs = 500;
 const zeros = Buffer.alloc(256 * 1024);
 
 export class Room {
@@ -26,6 +26,11 @@ export class Room {
   /** Whether there was room for `bytes` more at the last look, and plenty besides. */
   hasPlenty(bytes: number): boolean {
     return this.#free - bytes >= plentyBytes;
+  }
+
+  /** To be told of what is written to the same disk by others. */
+  spend(bytes: number): void {
+    this.#free -= bytes;
   }
 
   /** Whether there is room for `bytes` more, without a look at the disk. */

@@ -5,7 +5,9 @@
 
 import { setImmediate } from 'node:timers/promises';
 import { crc32 } from 'node:zlib';
-import { type Change, decodeChange, type EncodedChange } from './changes.ts';
+import type { ArrivedData } from './arrived-data.ts';
+import { type Change, decodeChange } from './changes.ts';
+import type { DataFile } from './data-file.ts';
 import type { Journal } from './journal.ts';
 import type { SessionId } from './journal-entries.ts';
 import { JournalDamage, type JournalFile, type StoredRecord } from './journal-file.ts';
@@ -26,13 +28,20 @@ export interface Appended {
   readonly committed: Promise<void>;
 }
 
+/** The data of a record: in memory, or none if they have a file of their own. */
+export interface RecordData {
+  readonly bytes: number;
+  readonly checksum: number;
+  readonly views: readonly Uint8Array[];
+}
+
 /** `everysec`: how far what is fsynced may lie behind. */
 const behindMsMax = 800;
 /** The oldest keys are removed when so many more have come. */
 const keysForgottenAtOnce = 1_000;
 /** Of an entry besides its record. */
 const entryBytes = 1_024;
-/** Bytes of checksums taken in one turn of the event loop. */
+/** Bytes summed in one turn of the event loop. */
 const summedAtOnce = 4 * 1024 * 1024;
 
 export class SessionJournal {
@@ -59,47 +68,46 @@ export class SessionJournal {
     this.#journal.requireWritable();
   }
 
-  /** The checksum of the change's data, which `append` asks for. Others have their turn with the thread meanwhile. */
-  async checksum(data: readonly Uint8Array[]): Promise<number> {
-    let sum = 0;
-    let left = summedAtOnce;
-    for (const view of data) {
-      for (let at = 0; at < view.length; ) {
-        const piece = view.subarray(at, at + left);
-        sum = crc32(piece, sum);
-        at += piece.length;
-        left -= piece.length;
-        if (left === 0) {
-          await setImmediate();
-          left = summedAtOnce;
-        }
-      }
-    }
-    return sum;
+  /** A file for so many bytes of data that are about to come, if they are to have one of their own. */
+  begin(bytes: number): DataFile | undefined {
+    return this.#journal.begin(bytes);
+  }
+
+  /**
+   * The data of the change that comes to `revision`, as `append` takes them; large ones are on the disk then. `arrived`: a file
+   * that may have them already. Others have their turn with the thread meanwhile.
+   */
+  async take(data: readonly Uint8Array[], revision: number, arrived?: ArrivedData): Promise<RecordData> {
+    const bytes = data.reduce((sum, { length }) => sum + length, 0);
+    const file = arrived?.fileOf(data) ?? this.begin(bytes);
+    if (file === undefined) return { bytes, checksum: await checksumOf(data), views: data };
+    if (file.bytes === 0) await inTurns(data, (piece) => file.put(piece));
+    await this.#journal.keep(file, this.id, revision);
+    return { bytes, checksum: file.checksum, views: [] };
   }
 
   /** Puts one change, with the idempotency key that it came with, behind all that there are. */
   append(
     kind: Kind,
-    { description, data }: EncodedChange,
-    sum: number,
+    description: unknown,
+    { bytes: dataBytes, checksum: dataChecksum, views }: RecordData,
     place: Place,
     level: 'always' | 'everysec',
     keys: readonly Buffer[],
   ): Appended {
-    const dataBytes = data.reduce((bytes, { length }) => bytes + length, 0);
-    const head = encodeHead({ kind, chain: this.#chain, ...place, description, dataBytes, dataChecksum: sum });
+    const head = encodeHead({ kind, chain: this.#chain, ...place, description, dataBytes, dataChecksum });
     this.#chain = head.checksum;
     this.#revision = place.revision;
-    const bytes = head.bytes.length + dataBytes + entryBytes;
+    const hasFile = views.length === 0 && dataBytes > 0;
+    const bytes = head.bytes.length + (hasFile ? 0 : dataBytes) + entryBytes;
     // The tail knows a session by its changes, and has room for one key.
-    const isFromTail = kind !== 'create' && (level === 'everysec' || this.#journal.isQuick(bytes));
+    const isFromTail = kind !== 'create' && !hasFile && (level === 'everysec' || this.#journal.isQuick(bytes));
     const put = (file: JournalFile): void => {
-      file.putRecord(this.id, place.revision, head.bytes, data, dataBytes);
+      file.putRecord(this.id, place.revision, head.bytes, views);
       this.#putKeys(file, keys);
     };
     const committed = this.#journal.submit(put, bytes, !isFromTail);
-    const frame = { session: this.id, key: keys[0], head: head.bytes, data };
+    const frame = { session: this.id, key: keys[0], head: head.bytes, data: views };
     const own = isFromTail ? this.#journal.write(frame, level === 'always', committed) : committed;
     // A change is nothing without those before it, and the tail may take it when lmdb has failed to take one of them.
     const acknowledged = Promise.all([this.#acknowledged, own]).then(() => undefined);
@@ -197,6 +205,31 @@ export class SessionJournal {
     if (oldest === committed) committed.then(forget, forget);
     await written;
     if (now - since > behindMsMax) await oldest;
+  }
+}
+
+/** CRC-32. */
+async function checksumOf(data: readonly Uint8Array[]): Promise<number> {
+  let sum = 0;
+  await inTurns(data, (piece) => {
+    sum = crc32(piece, sum);
+  });
+  return sum;
+}
+
+/** Gives out what there is bit by bit, so that others have their turn meanwhile. */
+async function inTurns(data: readonly Uint8Array[], take: (piece: Uint8Array) => void): Promise<void> {
+  let left = summedAtOnce;
+  for (const view of data) {
+    for (let at = 0; at < view.length; ) {
+      const piece = view.subarray(at, at + left);
+      take(piece);
+      at += piece.length;
+      left -= piece.length;
+      if (left > 0) continue;
+      await setImmediate();
+      left = summedAtOnce;
+    }
   }
 }
 

@@ -7,6 +7,7 @@ import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Problem } from '../errors.ts';
 import { Threads } from '../kernel/threads.ts';
+import type { ArrivedData } from './arrived-data.ts';
 import type { Damage } from './checkpoint-folder.ts';
 import type { WrittenCheckpoint } from './checkpointer.ts';
 import { DataLock } from './data-lock.ts';
@@ -162,6 +163,11 @@ export class Store {
     const held = this.#sessions.get(name);
     if (held === undefined) throw notFound(name);
     return held;
+  }
+
+  /** As `ChangeLog.begin`, for a session by name, if there is one. */
+  begin(name: string, bodyBytes: number): ArrivedData | undefined {
+    return this.#ready ? this.#sessions.get(name)?.live.log.begin(bodyBytes) : undefined;
   }
 
   /** All by name. Throws `recovering` until they are all back. */

@@ -10,7 +10,7 @@ const file = encodeFile({ w: f32(new Array(1_000_000).fill(1)) });
 function pooledBody(): { body: SafetensorsBody; memory: ArrayBufferLike } {
   const bytes = bodyPool.take(file.length);
   bytes.set(file);
-  return { body: new SafetensorsBody(bytes), memory: bytes.buffer };
+  return { body: new SafetensorsBody(bytes, undefined), memory: bytes.buffer };
 }
 
 test('a body that is released twice, as when sending its reply fails, is not given to two', () => {

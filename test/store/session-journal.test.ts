@@ -35,9 +35,9 @@ async function append(
   keys: readonly Buffer[] = [],
   previous = revision - 1,
 ): Promise<Appended> {
-  const encoded = encodeChange(step);
-  const sum = await session.checksum(encoded.data);
-  return session.append('gradients', encoded, sum, { previous, revision, iterations: revision }, level, keys);
+  const { description, data } = encodeChange(step);
+  const taken = await session.take(data, revision);
+  return session.append('gradients', description, taken, { previous, revision, iterations: revision }, level, keys);
 }
 
 async function appendAll(session: SessionJournal, revisions: readonly number[]): Promise<void> {

@@ -1,0 +1,94 @@
+/**
+ * The files of large records' data (data-file.ts), beside the journal's own:
+ *
+ *     journal/data/<session>-<revision>    of the record at that revision, which has its head alone in lmdb
+ *     journal/data/arriving-<number>       of one that is not in the journal yet
+ *
+ * A file is on the disk before its record, and goes after it: one without a record is nobody's.
+ */
+import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
+import { readdir, rename, rm } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import { bodyPool } from '../tensor/buffer-pool.ts';
+import { DataFile } from './data-file.ts';
+import { makeFolder } from './files.ts';
+import type { SessionId } from './journal-entries.ts';
+
+interface Named {
+  readonly name: string;
+  readonly session: string;
+  readonly revision: number;
+}
+
+export class DataFolder {
+  readonly path: string;
+  #arrived = 0;
+
+  /** In the journal's folder; it is made by `open`. */
+  constructor(journal: string) {
+    this.path = join(journal, 'data');
+  }
+
+  /** Makes the folder, or removes what a crash left half arrived. */
+  async open(): Promise<void> {
+    await makeFolder(this.path);
+    for (const name of await readdir(this.path))
+      if (name.startsWith('arriving-')) await rm(join(this.path, name), { force: true });
+  }
+
+  /** A file for data that are about to come. `onWrite` is told of bytes before they are written. */
+  begin(onWrite: (bytes: number) => void): DataFile {
+    return new DataFile(join(this.path, `arriving-${++this.#arrived}`), onWrite);
+  }
+
+  pathOf(session: SessionId, revision: number): string {
+    return join(this.path, `${session.toString('hex')}-${revision}`);
+  }
+
+  /** All of a record's data, in a buffer of the pool's. Throws where they are not there, or not so many bytes. */
+  read(session: SessionId, revision: number, bytes: number): Buffer {
+    const path = this.pathOf(session, revision);
+    const file = openSync(path, 'r');
+    try {
+      const { size } = fstatSync(file);
+      if (size !== bytes) throw new Error(`${basename(path)} must have ${bytes} bytes. It has ${size}`);
+      const data = bodyPool.take(bytes);
+      for (let at = 0; at < bytes; ) {
+        const read = readSync(file, data, at, Math.min(bytes - at, 2 ** 30), at);
+        if (read === 0) throw new Error(`${basename(path)} must have ${bytes} bytes. It has ${at}`);
+        at += read;
+      }
+      return data;
+    } finally {
+      closeSync(file);
+    }
+  }
+
+  /** Removes those of a session's records from revision `first` to `last`, both included. */
+  async remove(session: SessionId, first: number, last: number): Promise<void> {
+    const id = session.toString('hex');
+    await this.#removeIf((each) => each.session === id && each.revision >= first && each.revision <= last);
+  }
+
+  /** Removes those that no record has. */
+  async removeOrphans(hasFile: (session: SessionId, revision: number) => boolean): Promise<void> {
+    await this.#removeIf(({ session, revision }) => !hasFile(Buffer.from(session, 'hex'), revision));
+  }
+
+  /** Removes all, or brings them into the folder `aside`. */
+  async clear(aside: string | undefined): Promise<void> {
+    if (aside === undefined) await this.#removeIf(() => true);
+    else for (const { name } of await this.#list()) await rename(join(this.path, name), join(aside, name));
+  }
+
+  async #removeIf(isToGo: (file: Named) => boolean): Promise<void> {
+    for (const file of await this.#list()) if (isToGo(file)) await rm(join(this.path, file.name), { force: true });
+  }
+
+  async #list(): Promise<Named[]> {
+    return (await readdir(this.path)).flatMap((name) => {
+      const [, session, revision] = /^([0-9a-f]{16})-(\d+)$/.exec(name) ?? [];
+      return session === undefined ? [] : { name, session, revision: Number(revision) };
+    });
+  }
+}
