@@ -7,14 +7,23 @@
 import assert from 'node:assert/strict';
 import { describe, type TestContext, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
-import { assertRefused, DisturbedServer } from '../support/disturbed-server.ts';
+import { encodeFile, f32 } from '../support/api.ts';
+import { assertRefused, DisturbedServer, type Training } from '../support/disturbed-server.ts';
 import { FailingCalls, type Fault, type Kind, kinds } from '../support/failing-calls.ts';
 import { randomUnits } from '../support/floats.ts';
 import { temporaryFolder } from '../support/server-process.ts';
 import { pathGradients, pathVariables } from '../support/training-path.ts';
 
 const codes = ['EIO', 'ENOSPC'] as const;
-const push = { json: { gradients: pathGradients } };
+const small: Training = { creation: { variables: pathVariables }, push: { json: { gradients: pathGradients } } };
+/** Their data have files of their own. */
+const large: Training = {
+  creation: { variables: { w: { shape: [270_000] } } },
+  push: {
+    bytes: encodeFile({ w: f32(Array.from({ length: 270_000 }, (_, k) => (k % 7) - 3)) }),
+    headers: { accept: 'application/json', prefer: 'return=minimal' },
+  },
+};
 const byHand = { every_steps: null, every_seconds: null };
 /** Longer than what is acknowledged from the tail takes to come into lmdb. */
 const lagMs = 100;
@@ -23,12 +32,12 @@ const positionsMax = 40;
 
 type Setup = { readonly disturbed: DisturbedServer; readonly faults: FailingCalls };
 
-async function start(t: TestContext, checkpointing: object): Promise<Setup | undefined> {
+async function start(t: TestContext, checkpointing: object, training = small): Promise<Setup | undefined> {
   const dataDir = await temporaryFolder(t);
   const faults = await FailingCalls.prepare(t, dataDir);
   if (faults === undefined) return undefined;
-  const creation = { variables: pathVariables, durability: 'always', checkpointing };
-  const disturbed = await DisturbedServer.start(t, dataDir, { creation, push }, faults.env);
+  const creation = { ...training.creation, durability: 'always', checkpointing };
+  const disturbed = await DisturbedServer.start(t, dataDir, { ...training, creation }, faults.env);
   disturbed.onAbort = () => faults.clear();
   return { disturbed, faults };
 }
@@ -83,6 +92,18 @@ describe('pushes', { concurrency: 2 }, () => {
       });
     }
   }
+});
+
+test('large pushes, EIO once', { timeout: 300_000 }, async (t) => {
+  const setup = await start(t, byHand, large);
+  if (setup === undefined) return;
+  const positions = new Map<Kind, number>();
+  for (const kind of kinds) positions.set(kind, await disturb(setup, kind, 'EIO', 'once'));
+  await setup.disturbed.restart();
+  await setup.disturbed.assertAgreement();
+  t.diagnostic(JSON.stringify(Object.fromEntries(positions)));
+  for (const kind of ['open', 'write', 'sync', 'rename'] as const)
+    assert.ok((positions.get(kind) as number) > 0, `no push makes a call of the kind ${kind}`);
 });
 
 /** Each is sent until it is done. */

@@ -10,15 +10,19 @@ import { encodeFile, f32 } from '../support/api.ts';
 import { DisturbedServer } from '../support/disturbed-server.ts';
 import { megabyte, mountSmallDisk, takeSpace } from '../support/small-disk.ts';
 
-/** From a record that takes part of a page to one that takes many. */
-const sizes = [50, 20_000];
+/** From a record that takes part of a page to one whose data have a file of their own; and how much is taken away of the disk. */
+const sizes = [
+  { size: 50, megabytes: 8, taken: 7.4 },
+  { size: 20_000, megabytes: 8, taken: 4 },
+  { size: 270_000, megabytes: 24, taken: 12 },
+];
 
-for (const size of sizes) {
+for (const { size, megabytes, taken } of sizes) {
   test(`a disk that is full after pushes of ${size} elements`, { timeout: 300_000 }, async (t) => {
-    const folder = await mountSmallDisk(t);
+    const folder = await mountSmallDisk(t, megabytes);
     if (folder === undefined) return;
     // Small records would take long to fill it all.
-    const giveBack = await takeSpace(folder, size < 1_000 ? 7.4 * megabyte : 4 * megabyte);
+    const giveBack = await takeSpace(folder, taken * megabyte);
     const dataDir = join(folder, 'data');
     await mkdir(dataDir);
     const values = Array.from({ length: size }, (_, index) => ((index % 7) - 3) / 64);

@@ -1,4 +1,4 @@
-/** A real disk that is soon full: a file system of 8 MB in memory, where the test may mount one. */
+/** A real disk that is soon full: a file system of 8 MB or so in memory, where the test may mount one. */
 import { execFile } from 'node:child_process';
 import { mkdtemp, rm, rmdir, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -9,11 +9,11 @@ import { promisify } from 'node:util';
 const run = promisify(execFile);
 export const megabyte = 1024 * 1024;
 
-/** Its folder, until the test ends; where nothing can be mounted, the test is skipped. */
-export async function mountSmallDisk(t: TestContext): Promise<string | undefined> {
+/** A folder of so many megabytes, until the test ends; where nothing can be mounted, the test is skipped. */
+export async function mountSmallDisk(t: TestContext, megabytes = 8): Promise<string | undefined> {
   const folder = await mkdtemp(join(tmpdir(), 'adamax-'));
   try {
-    await run('mount', ['-t', 'tmpfs', '-o', 'size=8m', 'tmpfs', folder]);
+    await run('mount', ['-t', 'tmpfs', '-o', `size=${megabytes}m`, 'tmpfs', folder]);
   } catch (error) {
     await rmdir(folder);
     t.skip(`nothing can be mounted here: ${(error as Error).message.trim()}`);
