@@ -8,6 +8,7 @@ import type { Row, Target } from './row.ts';
 import { startServer } from './server.ts';
 
 export const floats = 1_000;
+export const withoutJournal = 'the same without a journal';
 export const connectionCounts = [1, 16, 64] as const;
 /** More than all samples write. */
 export const diskBytes = 4e9;

@@ -23,7 +23,7 @@ const turnMs = 10;
 /** Applies what the journal holds behind the session's revision, up to revision `until`. `progress` is told of each record. */
 export async function replay(
   session: Session,
-  journal: Pick<SessionJournal, 'read'>,
+  journal: Pick<SessionJournal, 'read' | 'heads'>,
   folder: Pick<CheckpointFolder, 'find' | 'load'>,
   until = Number.POSITIVE_INFINITY,
   progress: () => void = () => undefined,
@@ -33,7 +33,7 @@ export async function replay(
   let restored: Replayed['restored'];
   let turn = performance.now();
   try {
-    if (session.revision < until) {
+    if (session.revision < until && !beginsElsewhere(session, journal)) {
       for (const { head, change } of journal.read(session.revision)) {
         await apply(session, head, change, folder);
         if (change.kind === 'restore') restored = { id: change.checkpoint, revision: head.revision };
@@ -51,6 +51,16 @@ export async function replay(
     return { changes, last, restored, damage: asDamage(error, session) };
   }
   return { changes, last, restored, damage: undefined };
+}
+
+/**
+ * Whether the records lead on from a checkpoint that a crash has prevented: the one that was being written when the session
+ * left the level `checkpoint`, which is what holds until it is there.
+ */
+function beginsElsewhere(session: Session, journal: Pick<SessionJournal, 'heads'>): boolean {
+  if (session.contents.settings.durability !== 'checkpoint') return false;
+  for (const { chain, previous } of journal.heads(session.revision)) return chain === 0 && previous > session.revision;
+  return false;
 }
 
 async function apply(

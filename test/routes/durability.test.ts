@@ -1,5 +1,7 @@
 /** When a push is acknowledged, what a crash then costs, and how far back the journal reaches. */
 import assert from 'node:assert/strict';
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
 import { describe, type TestContext, test } from 'node:test';
 import { type Answer, type Api, type Json, startApi } from '../support/api.ts';
 import { create, getDocument, patch, push, refused, succeeded } from '../support/calls.ts';
@@ -115,6 +117,26 @@ describe('a level of durability', () => {
       assert.equal((await step(again, 'a')).headers.durability, durability);
       assert.deepEqual((await again.call('GET', '/readyz')).json.damaged, []);
     }
+  });
+
+  test('that a session was leaving `checkpoint` for when it crashed was not promised yet, and nothing is damaged', async (t) => {
+    const api = await startApi(t);
+    await create(api, 'a', variables, { durability: 'checkpoint', checkpointing: noRules });
+    await step(api, 'a');
+    const before = await fingerprint(await crash(t, api), 'a');
+    await patch(api, 'a', { durability: 'always' });
+    await step(api, 'a');
+    await api.store.session('a').live.log.journal.flush();
+    const folder = await crashedCopy(t, api.folder);
+    // As if the crash had come before the checkpoint that the records lead on from was whole.
+    for (const suffix of ['', '.sha256']) await rm(join(folder, `sessions/a/ckpt-000002.safetensors${suffix}`));
+    const crashed = await startApi(t, {}, folder);
+    assert.deepEqual(await fingerprint(crashed, 'a'), before);
+    assert.deepEqual(succeeded(await crashed.call('GET', '/readyz')).json.damaged, []);
+    await patch(crashed, 'a', { durability: 'always' });
+    await step(crashed, 'a');
+    const after = await fingerprint(crashed, 'a');
+    assert.deepEqual(await fingerprint(await crash(t, crashed), 'a'), after);
   });
 
   test('that a restore brings back holds from its answer on', async (t) => {
