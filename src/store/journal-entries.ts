@@ -1,5 +1,6 @@
 /** How the journal's entries are named, and where their values lie: what lmdb is told of both. */
 import assert from 'node:assert/strict';
+import { crc32 } from 'node:zlib';
 import * as lmdb from 'lmdb';
 
 /** Of a session, 8 bytes, drawn when it is created. */
@@ -25,6 +26,20 @@ export function range(prefix: number, session: SessionId, after: number): { star
     start: after < 0 ? entryKey(prefix, session, 0, 0) : entryKey(prefix, session, after, 0xffff_ffff),
     end: entryKey(prefix, session, Number.POSITIVE_INFINITY, 0),
   };
+}
+
+export const sealBytes = 4;
+
+/** A value with the CRC-32 of its key and itself before it, little-endian: under another key than its own it is noticed. */
+export function seal(key: Buffer, value: Buffer): Buffer {
+  const sealed = Buffer.allocUnsafe(sealBytes + value.length);
+  sealed.writeUInt32LE(crc32(value, crc32(key)), 0);
+  value.copy(sealed, sealBytes);
+  return sealed;
+}
+
+export function isSealed(key: Buffer, value: Buffer): boolean {
+  return value.length >= sealBytes && value.readUInt32LE(0) === crc32(value.subarray(sealBytes), crc32(key));
 }
 
 /** Views that lie one behind the other in the same memory become one. */

@@ -3,13 +3,24 @@
  * fsynced, when its `commit` is over. Keys of the database, big-endian, so that they sort:
  *
  *     1  session (8 bytes)  revision (float64)  piece (4 bytes)    a record, large ones in pieces
- *     2  session (8 bytes)  number (float64)    0 (4 bytes)        an idempotency key
+ *     2  session (8 bytes)  number (float64)    0 (4 bytes)        an idempotency key, sealed
  *     0                                                            the format, in ASCII
  */
 import { closeSync, openSync, readSync } from 'node:fs';
 import * as lmdb from 'lmdb';
 import { bodyPool, copyBytes } from '../tensor/buffer-pool.ts';
-import { entryKey, giveAddress, keyPrefix, range, recordPrefix, runsOf, type SessionId } from './journal-entries.ts';
+import {
+  entryKey,
+  giveAddress,
+  isSealed,
+  keyPrefix,
+  range,
+  recordPrefix,
+  runsOf,
+  type SessionId,
+  seal,
+  sealBytes,
+} from './journal-entries.ts';
 import { checkData, decodeHead, type ReadHead } from './record.ts';
 import { Room } from './room.ts';
 
@@ -129,7 +140,8 @@ export class JournalFile {
 
   /** In `commit`: an idempotency key. */
   putKey(session: SessionId, number: number, value: Buffer): void {
-    void this.#db.put(entryKey(keyPrefix, session, number, 0), value);
+    const key = entryKey(keyPrefix, session, number, 0);
+    void this.#db.put(key, seal(key, value));
   }
 
   /** In `commit`: removes entries that were listed. */
@@ -137,10 +149,16 @@ export class JournalFile {
     for (const entry of entries) void this.#db.remove(entry);
   }
 
-  /** The idempotency keys of a session, by number. */
+  /** The idempotency keys of a session, by number. Throws `JournalDamage` where one cannot be read. */
   *keys(session: SessionId): Generator<{ number: number; value: Buffer }> {
-    for (const { key, value } of this.#db.getRange(range(keyPrefix, session, -1)))
-      yield { number: key.readDoubleBE(9), value };
+    for (const { key, value } of this.#db.getRange(range(keyPrefix, session, -1))) {
+      const number = key.readDoubleBE(9);
+      if (!isSealed(key, value))
+        throw new JournalDamage(
+          `an idempotency key must have the checksum that it carries. It has another (key ${number})`,
+        );
+      yield { number, value: value.subarray(sealBytes) };
+    }
   }
 
   /** The number of the session's last idempotency key; 0 if it has none. */
@@ -156,7 +174,7 @@ export class JournalFile {
       const batch = this.#readBatch(session, from);
       const last = batch.at(-1);
       if (last === undefined) return;
-      for (const { revision, pieces } of batch) yield* assembled(revision, pieces);
+      for (const { revision, pieces } of batch) yield* assembled(session, revision, pieces);
       from = last.revision;
     }
   }
@@ -164,7 +182,7 @@ export class JournalFile {
   /** The head of the session's record at `revision`, if there is one. */
   headAt(session: SessionId, revision: number): ReadHead | undefined {
     const bytes = this.#db.getBinary(entryKey(recordPrefix, session, revision, 0));
-    return bytes && readHead(revision, bytes);
+    return bytes && readHead(session, revision, bytes);
   }
 
   /** The heads alone of the records behind revision `after`, in order. */
@@ -172,7 +190,7 @@ export class JournalFile {
     for (const key of this.#db.getKeys(range(recordPrefix, session, after))) {
       if (key.readUInt32BE(17) !== 0) continue;
       const revision = key.readDoubleBE(9);
-      yield readHead(revision, this.#db.getBinary(key) as Buffer);
+      yield readHead(session, revision, this.#db.getBinary(key) as Buffer);
     }
   }
 
@@ -263,9 +281,9 @@ function requireHeader(path: string): void {
 }
 
 /** One record out of its pieces, checked. */
-function* assembled(revision: number, pieces: readonly Buffer[]): Generator<StoredRecord> {
+function* assembled(session: SessionId, revision: number, pieces: readonly Buffer[]): Generator<StoredRecord> {
   const [first, ...rest] = pieces as [Buffer, ...Buffer[]];
-  const head = readHead(revision, first);
+  const head = readHead(session, revision, first);
   if (rest.length === 0) {
     const data = first.subarray(head.bytes);
     check(revision, () => checkData(head, data));
@@ -287,11 +305,13 @@ function* assembled(revision: number, pieces: readonly Buffer[]): Generator<Stor
   }
 }
 
-function readHead(revision: number, bytes: Buffer): ReadHead {
+function readHead(session: SessionId, revision: number, bytes: Buffer): ReadHead {
   return check(revision, () => {
     const head = decodeHead(bytes);
     if (head.revision !== revision)
       throw new Error(`a record must stand under its revision, ${head.revision}. It stands under ${revision}`);
+    if (!head.session.equals(session))
+      throw new Error('a record must stand under its session. It stands under another');
     return head;
   });
 }

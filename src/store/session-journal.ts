@@ -88,7 +88,15 @@ export class SessionJournal {
     keys: readonly Buffer[],
   ): Appended {
     const dataBytes = data.reduce((bytes, { length }) => bytes + length, 0);
-    const head = encodeHead({ kind, chain: this.#chain, ...place, description, dataBytes, dataChecksum: sum });
+    const head = encodeHead({
+      kind,
+      chain: this.#chain,
+      session: this.id,
+      ...place,
+      description,
+      dataBytes,
+      dataChecksum: sum,
+    });
     this.#chain = head.checksum;
     this.#revision = place.revision;
     const bytes = head.bytes.length + dataBytes + entryBytes;

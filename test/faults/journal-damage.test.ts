@@ -107,7 +107,7 @@ function recordsAt(iterations: number, previous: number): { at: number; head: Re
 }
 
 /** Of each field of a record's head, of its description and of its data. */
-const fields = [0, 3, 4, 8, 13, 16, 24, 32, 36, 44, 48, 52, 90, -3];
+const fields = [0, 3, 4, 8, 16, 21, 24, 32, 40, 44, 52, 56, 60, 98, -3];
 
 test('a bit of each part of a record, of all copies: it ends there, named, and the records before it stay', async () => {
   // Only `b` has an eighth step.
@@ -133,7 +133,7 @@ test('a bit of each part of a record, of all copies: it ends there, named, and t
 test('the record that the newest checkpoint was written at: it costs nothing, or is named', async () => {
   // Of `a` and of `c`; `b` has them before its newest checkpoint.
   const records = recordsAt(3, 2).concat(recordsAt(2, 1));
-  const injuries = [4, 48, 52, -3].map((field) => {
+  const injuries = [4, 56, 60, -3].map((field) => {
     const flips = records.map(({ at, head }) => {
       return [at + (field < 0 ? head.bytes + head.dataBytes + field : field), 4] as const;
     });

@@ -30,7 +30,7 @@ async function newFile(t: TestContext): Promise<{ file: JournalFile; path: strin
 function put(file: JournalFile, session: Buffer, revision: number, data: readonly Uint8Array[] = []): Promise<void> {
   const whole = Buffer.concat(data);
   const dataBytes = whole.length;
-  const place = { chain: 0, previous: revision - 1, revision, iterations: revision };
+  const place = { chain: 0, session, previous: revision - 1, revision, iterations: revision };
   const { bytes } = encodeHead({
     kind: 'gradients',
     ...place,
@@ -164,7 +164,7 @@ describe('data', () => {
 describe('a record', () => {
   test('under a revision that is not its own is damage, and so is one with other data', async (t) => {
     const { file } = await newFile(t);
-    const head = { kind: 'gradients' as const, chain: 0, previous: 1, iterations: 2, description: [] };
+    const head = { kind: 'gradients' as const, chain: 0, session: one, previous: 1, iterations: 2, description: [] };
     const empty = encodeHead({ ...head, revision: 2, dataBytes: 0, dataChecksum: 0 }).bytes;
     await file.commit(() => file.putRecord(one, 3, empty, [], 0), 100);
     assert.throws(() => revisions(file, one), {
@@ -173,9 +173,12 @@ describe('a record', () => {
       message: /stand under its revision/,
     });
     assert.throws(() => file.headAt(one, 3), { name: 'JournalDamage' });
-    const wrong = encodeHead({ ...head, revision: 2, dataBytes: 1, dataChecksum: 7 }).bytes;
+    const foreign = encodeHead({ ...head, revision: 1, dataBytes: 0, dataChecksum: 0 }).bytes;
+    await file.commit(() => file.putRecord(other, 1, foreign, [], 0), 100);
+    assert.throws(() => file.headAt(other, 1), { name: 'JournalDamage', message: /stand under its session/ });
+    const wrong = encodeHead({ ...head, session: other, revision: 2, dataBytes: 1, dataChecksum: 7 }).bytes;
     await file.commit(() => file.putRecord(other, 2, wrong, [Buffer.from('x')], 1), 100);
-    assert.throws(() => revisions(file, other), { name: 'JournalDamage', revision: 2 });
+    assert.throws(() => revisions(file, other, 1), { name: 'JournalDamage', revision: 2 });
   });
 
   test('without one of its pieces is damage', async (t) => {
