@@ -6,6 +6,10 @@ import * as lmdb from 'lmdb';
 /** Of a session, 8 bytes, drawn when it is created. */
 export type SessionId = Buffer;
 
+export const journalFormat = 'adamax-journal/1';
+/** The key that the format stands under. */
+export const formatKey: Buffer = Buffer.from([0]);
+
 /** What an entry is. */
 export const recordPrefix = 1;
 export const keyPrefix = 2;

@@ -6,13 +6,14 @@
  *     2  session (8 bytes)  number (float64)    0 (4 bytes)        an idempotency key, sealed
  *     0                                                            the format, in ASCII
  */
-import { closeSync, openSync, readSync } from 'node:fs';
 import * as lmdb from 'lmdb';
 import { bodyPool, copyBytes } from '../tensor/buffer-pool.ts';
 import {
   entryKey,
+  formatKey,
   giveAddress,
   isSealed,
+  journalFormat,
   keyPrefix,
   range,
   recordPrefix,
@@ -23,8 +24,6 @@ import {
 } from './journal-entries.ts';
 import { checkData, decodeHead, type ReadHead } from './record.ts';
 import { Room } from './room.ts';
-
-export const journalFormat = 'adamax-journal/1';
 
 export interface StoredRecord {
   readonly head: ReadHead;
@@ -56,8 +55,6 @@ const mapBytes = 2 ** 40;
 /** Bytes read in one turn. */
 const readAtOnce = 8 * 1024 * 1024;
 
-const formatKey = Buffer.from([0]);
-
 /** A commit is fsynced when it is over, and fails for its own caller alone. */
 export const databaseOptions = {
   encoding: 'binary',
@@ -75,10 +72,12 @@ export class JournalFile {
   readonly #db: lmdb.RootDatabase<Buffer, Buffer>;
   readonly #room: Room;
 
-  /** Throws for a file of another format, or one that is none; without `make`, also for one that is empty or not there. */
+  /**
+   * Throws for a file of another format. A damaged one ends the process: its pages must have been looked at before
+   * (journal-pages.ts). With `make`, it may be empty or not there.
+   */
   constructor(path: string, { make = false } = {}) {
     this.path = path;
-    if (!make) requireHeader(path);
     this.#db = lmdb.open({ path, ...databaseOptions });
     this.#room = new Room(path, () => (this.#stats().lastPageNumber + 1) * this.#stats().pageSize);
     const format = this.#db.getBinary(formatKey)?.toString('ascii');
@@ -267,17 +266,6 @@ export class JournalFile {
     }
     return batch;
   }
-}
-
-/** Lmdb does not refuse a file that is none of its own: it ends the process. Its header, as of LMDB's `MDB_meta`. */
-function requireHeader(path: string): void {
-  const header = Buffer.alloc(8192);
-  const file = openSync(path, 'r');
-  const bytes = readSync(file, header);
-  closeSync(file);
-  const isMeta = (header.readUInt16LE(18) & 0x08) !== 0 && header.readUInt32LE(24) === 0xbeef_c0de;
-  if (bytes === header.length && isMeta && header.readUInt32LE(28) === 2) return;
-  throw new JournalDamage("a journal must begin with lmdb's header, of its version 2. It begins with something else");
 }
 
 /** One record out of its pieces, checked. */

@@ -1,5 +1,5 @@
 /**
- * Where things lie in a file of lmdb's, read off its pages: those that the newest transaction uses, and within them the values
+ * Where things lie in a file of lmdb's, read off its pages: what the newest transaction uses of them, and within that the values
  * of entries. As of lmdb's data version 2, little-endian: a page's header has 24 bytes, with flags at 18, and 2 bytes for each
  * node behind it; a node has its size or child (4, and 2 of flags), the length of its key (2), the key and the value.
  */
@@ -11,6 +11,8 @@ export interface Extent {
 
 export const pageBytes = 4096;
 const headerBytes = 24;
+/** Of a meta page, behind which nothing is used. */
+const metaBytes = 168;
 const [branchFlag, overflowNode] = [0x01, 0x01];
 
 /** The trees of free pages and of entries, of the newest of the two meta pages. */
@@ -20,14 +22,16 @@ function roots(file: Buffer): number[] {
   return [88, 136].map((root) => Number(file.readBigInt64LE(at + root))).filter((page) => page >= 0);
 }
 
-/** The pages that the newest transaction uses, the two meta pages among them, and the values in them. */
-export function inUse(file: Buffer): { pages: number[]; values: Extent[] } {
-  const pages = [0, 1];
+/** What the newest transaction uses, of the two meta pages too, but for overflow pages; and the values in it. */
+export function inUse(file: Buffer): { used: Extent[]; values: Extent[] } {
+  const used = [0, 1].map((page) => ({ at: page * pageBytes, bytes: metaBytes }));
   const values: Extent[] = [];
   const [free] = roots(file);
   const walk = (page: number, isEntries: boolean): void => {
-    pages.push(page);
     const begin = page * pageBytes;
+    const upper = headerBytes + file.readUInt16LE(begin + 22);
+    used.push({ at: begin, bytes: headerBytes + file.readUInt16LE(begin + 20) });
+    used.push({ at: begin + upper, bytes: pageBytes - upper });
     const isBranch = (file.readUInt16LE(begin + 18) & branchFlag) !== 0;
     const count = file.readUInt16LE(begin + 20) / 2;
     for (let k = 0; k < count; k++) {
@@ -40,5 +44,5 @@ export function inUse(file: Buffer): { pages: number[]; values: Extent[] } {
     }
   };
   for (const root of roots(file)) walk(root, root !== free);
-  return { pages, values };
+  return { used, values };
 }

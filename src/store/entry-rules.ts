@@ -1,0 +1,131 @@
+/**
+ * What the journal's entries must be, each by itself and with those around it: a key of a known form, under which a value says
+ * that it belongs, and records whose pieces are all there. So a key that is another one than was written is noticed by its value.
+ */
+import { formatKey, isSealed, journalFormat, keyPrefix, recordPrefix } from './journal-entries.ts';
+import { glanceAt } from './record.ts';
+import type { Fault, FoundEntry, Range } from './tree-walk.ts';
+
+const keyBytes = 21;
+
+/** Of the record whose pieces are read. */
+interface Pieces {
+  /** Without the number of the piece. */
+  readonly key: Buffer;
+  readonly dataBytes: number;
+  next: number;
+  bytes: number;
+  /** Whether its head is none, so that its pieces are nothing. */
+  readonly isLost: boolean;
+}
+
+type Judged = FoundEntry & { readonly value: Buffer | undefined };
+
+export class EntryRules {
+  readonly #onFault: (fault: Fault) => void;
+  #before: Buffer | undefined;
+  /** What is wrong with the entries behind `#before`: the one that was written may be anywhere up to the next good one. */
+  #wrong: string | undefined;
+  #record: Pieces | undefined;
+  #hasFormat = false;
+
+  constructor(onFault: (fault: Fault) => void) {
+    this.#onFault = onFault;
+  }
+
+  /** Takes the next entry; whether it is one. `value`: all of it, for an idempotency key. */
+  take(entry: Judged): boolean {
+    const wrong = this.#judge(entry);
+    if (wrong === undefined) {
+      const key = Buffer.from(entry.key);
+      this.#settle(key);
+      this.#before = key;
+      return true;
+    }
+    if (wrong !== '') this.#wrong ??= wrong;
+    return false;
+  }
+
+  /** There are no more. */
+  end(): void {
+    this.#endRecord();
+    this.#settle(undefined);
+    if (!this.#hasFormat)
+      this.#onFault({ reason: `a journal must have the format "${journalFormat}". It has another`, range: undefined });
+  }
+
+  #settle(next: Buffer | undefined): void {
+    if (this.#wrong === undefined) return;
+    this.#onFault({ reason: this.#wrong, range: { low: this.#before, high: next } });
+    this.#wrong = undefined;
+  }
+
+  /** What is wrong; '' where that was said already. */
+  #judge({ key, size, start, value }: Judged): string | undefined {
+    if (key.equals(formatKey)) {
+      this.#hasFormat = start.toString('latin1') === journalFormat;
+      return undefined;
+    }
+    const number = key.length === keyBytes ? key.readDoubleBE(9) : Number.NaN;
+    const [prefix] = key;
+    if (!Number.isSafeInteger(number) || number < 0 || (prefix !== recordPrefix && prefix !== keyPrefix))
+      return 'an entry must have a key of a known form. One has another';
+    const piece = key.readUInt32BE(17);
+    if (prefix === keyPrefix) {
+      if (piece === 0 && value !== undefined && isSealed(key, value)) return undefined;
+      return `an idempotency key must have the checksum that it carries. It has another (key ${number})`;
+    }
+    return piece === 0 ? this.#judgeHead(key, number, size, start) : this.#judgePiece(key, number, piece, size);
+  }
+
+  #judgeHead(key: Buffer, revision: number, size: number, start: Buffer): string | undefined {
+    this.#endRecord();
+    const head = glanceAt(start);
+    const data = head === undefined ? 0 : size - head.headBytes;
+    const isLost = !head?.session.equals(key.subarray(1, 9)) || head.revision !== revision || data < 0;
+    const isWhole = !isLost && (data === 0 || data === head?.dataBytes);
+    this.#record = {
+      key: Buffer.from(key.subarray(0, 17)),
+      dataBytes: data === 0 ? (head?.dataBytes ?? 0) : 0,
+      next: 1,
+      bytes: 0,
+      isLost: !isWhole,
+    };
+    return isWhole
+      ? undefined
+      : `a record must stand under its session and revision, whole. It does not (record ${revision})`;
+  }
+
+  #judgePiece(key: Buffer, revision: number, piece: number, size: number): string | undefined {
+    const record = this.#record;
+    const isNext =
+      record !== undefined && !record.isLost && key.subarray(0, 17).equals(record.key) && piece === record.next;
+    if (isNext) {
+      record.next++;
+      record.bytes += size;
+      return undefined;
+    }
+    if (record?.isLost && key.subarray(0, 17).equals(record.key)) return '';
+    return `a piece of a record must follow the one before. It does not (record ${revision})`;
+  }
+
+  #endRecord(): void {
+    const record = this.#record;
+    this.#record = undefined;
+    if (record === undefined || record.isLost || record.bytes === record.dataBytes) return;
+    const range: Range = { low: record.key, high: Buffer.concat([record.key, Buffer.alloc(4, 0xff)]) };
+    const reason = `a record must have ${record.dataBytes} bytes of data. It has ${record.bytes} (record ${record.key.readDoubleBE(9)})`;
+    this.#onFault({ reason, range });
+  }
+}
+
+/** Whether the session, by its id, can have entries in that range. */
+export function concerns({ low, high }: Range, session: Buffer): boolean {
+  return [recordPrefix, keyPrefix].some((prefix) => {
+    const begin = Buffer.concat([Buffer.from([prefix]), session]);
+    const end = Buffer.concat([begin, Buffer.alloc(keyBytes, 0xff)]);
+    return (
+      (low === undefined || Buffer.compare(low, end) <= 0) && (high === undefined || Buffer.compare(high, begin) >= 0)
+    );
+  });
+}
