@@ -1,4 +1,4 @@
-/** How the journal's entries are named, and where their values lie: what lmdb is told of both. */
+/** How the journal's entries are named, and where their values lie: what lmdb is told of both, and how it is opened. */
 import assert from 'node:assert/strict';
 import { crc32 } from 'node:zlib';
 import * as lmdb from 'lmdb';
@@ -9,6 +9,20 @@ export type SessionId = Buffer;
 export const journalFormat = 'adamax-journal/1';
 /** The key that the format stands under. */
 export const formatKey: Buffer = Buffer.from([0]);
+
+/** Address space only; the file grows as it is needed. */
+const mapBytes = 2 ** 40;
+/** A commit is fsynced when it is over, and fails for its own caller alone. */
+export const databaseOptions = {
+  encoding: 'binary',
+  keyEncoding: 'binary',
+  compression: false,
+  overlappingSync: false,
+  eventTurnBatching: false,
+  noSubdir: true,
+  mapSize: mapBytes,
+  maxDbs: 1,
+} as const;
 
 /** What an entry is. */
 export const recordPrefix = 1;

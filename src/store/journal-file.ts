@@ -9,6 +9,7 @@
 import * as lmdb from 'lmdb';
 import { bodyPool, copyBytes } from '../tensor/buffer-pool.ts';
 import {
+  databaseOptions,
   entryKey,
   formatKey,
   giveAddress,
@@ -50,22 +51,8 @@ const pieceBytes = 256 * 4096 - 24;
 const wholeBytesMax = 64 * 1024;
 /** Of the pages that a transaction writes anew besides what it puts: of the tree, and of the list of free ones. */
 const changedPagesBytes = 256 * 1024;
-/** Address space only; the file grows as it is needed. */
-const mapBytes = 2 ** 40;
 /** Bytes read in one turn. */
 const readAtOnce = 8 * 1024 * 1024;
-
-/** A commit is fsynced when it is over, and fails for its own caller alone. */
-export const databaseOptions = {
-  encoding: 'binary',
-  keyEncoding: 'binary',
-  compression: false,
-  overlappingSync: false,
-  eventTurnBatching: false,
-  noSubdir: true,
-  mapSize: mapBytes,
-  maxDbs: 1,
-} as const;
 
 export class JournalFile {
   readonly path: string;

@@ -139,6 +139,7 @@ describe('a damaged record', () => {
     const gradients = new Map(Object.entries(pathStep));
     for (const name of ['k1', 'k2', 'k3', 'k4'])
       await held.applyGradients(gradients, { key: key(name) }, { receive: () => [] });
+    await held.live.log.journal.flush();
     const folder = await crashedCopy(t, own);
     await damageStep({ folder, steps: 4 }, 3);
     for (let start = 0; start < 2; start++) {
