@@ -56,7 +56,9 @@ export class EntryRules {
 
   #settle(next: Buffer | undefined): void {
     if (this.#wrong === undefined) return;
-    this.#onFault({ reason: this.#wrong, range: { low: this.#before, high: next } });
+    const isInOrder = this.#before === undefined || next === undefined || Buffer.compare(this.#before, next) <= 0;
+    const [low, high] = isInOrder ? [this.#before, next] : [next, this.#before];
+    this.#onFault({ reason: this.#wrong, range: { low, high } });
     this.#wrong = undefined;
   }
 

@@ -23,6 +23,10 @@ const keySizeMax = 1024 * 1024;
 interface Examined {
   readonly meta: Meta;
   readonly faults: Fault[];
+  /** Sound ones. */
+  readonly entries: number;
+  /** Whether there must be others that cannot be found from its root. */
+  readonly isLost: boolean;
 }
 
 export interface SoundEntry {
@@ -49,12 +53,11 @@ export class JournalPages {
       const faults: Fault[] = [];
       const [newest, older] = choose(file, faults);
       let examined = newest && (await examine(file, newest));
-      const isHopeless = examined?.faults.some(({ range }) => isOpen(range)) ?? false;
-      if (isHopeless && older !== undefined) {
+      if (examined?.isLost && older !== undefined) {
         // The transaction before it may be whole: what it has is never written over by the next one.
         const before = await examine(file, older);
-        if (before.faults.length === 0) {
-          faults.push(...(examined?.faults ?? []));
+        if (before.faults.length === 0 && before.entries > examined.entries) {
+          faults.push(...examined.faults);
           examined = before;
         }
       }
@@ -144,12 +147,14 @@ async function examine(file: PageFile, meta: Meta): Promise<Examined> {
   if (!use.isLast(meta.lastPage))
     add({ reason: `the last page must be in the file, or free. It is ${meta.lastPage}`, range: undefined });
   const rules = new EntryRules(add);
-  for (const entry of new TreeWalk(file, meta.main, meta.transaction, use, add).entries()) {
-    take(file, rules, entry);
+  const walk = new TreeWalk(file, meta.main, meta.transaction, use, add);
+  let entries = 0;
+  for (const entry of walk.entries()) {
+    if (take(file, rules, entry)) entries++;
     if (turns.isOver) await turns.next();
   }
   rules.end();
-  return { meta, faults };
+  return { meta, faults, entries, isLost: walk.isLost };
 }
 
 function take(file: PageFile, rules: EntryRules, entry: FoundEntry): boolean {
@@ -198,10 +203,6 @@ function takeFree(file: PageFile, entry: FoundEntry, last: number, use: PageUse)
 /** lmdb sorts transactions as numbers. */
 function sortableNumber(key: Buffer): Buffer {
   return key.length === txnBytes ? Buffer.from(key).swap64() : key;
-}
-
-function isOpen(range: Fault['range']): boolean {
-  return range !== undefined && range.low === undefined && range.high === undefined;
 }
 
 /** Others have their turn with the thread now and then. */

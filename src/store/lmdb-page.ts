@@ -146,7 +146,8 @@ export function readNodes(page: Buffer, isBranch: boolean): { nodes: Node[]; fau
   const ends = new Map<number, number>();
   for (let k = 0; k < count; k++) {
     const at = body.readUInt16LE(2 * k);
-    const node = readNode(body, at, isBranch);
+    // Before the first one there are remains of those that were removed.
+    const node = at < upper ? undefined : readNode(body, at, isBranch);
     if (node === undefined) fault ??= `its nodes must lie within it. Node ${k} does not`;
     else {
       nodes.push(node);

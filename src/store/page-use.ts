@@ -15,6 +15,10 @@ export class PageUse {
     this.#free = new Uint8Array(Math.ceil(pages / 8));
   }
 
+  isUsed(page: number): boolean {
+    return page < this.#pages && has(this.#used, page);
+  }
+
   /** Pages that a tree uses. Returns what is wrong with that. */
   take(first: number, count: number): string | undefined {
     let wrong = this.#requireInBounds(first, count);

@@ -49,6 +49,8 @@ const depthMax = 32;
 const startBytes = 128;
 
 export class TreeWalk {
+  /** When the walk is over: whether the root is not what it was, so that it does not lead to all entries. */
+  isLost = false;
   readonly #file: PageFile;
   readonly #tree: Tree;
   readonly #use: PageUse;
@@ -61,6 +63,7 @@ export class TreeWalk {
   readonly #sortable: (key: Buffer) => Buffer;
   #depth: number | undefined;
   #faults = 0;
+  #isRootWrong = false;
   #branches = 0;
   #leaves = 0;
   #overflow = 0;
@@ -88,8 +91,6 @@ export class TreeWalk {
   *entries(): Generator<FoundEntry> {
     const { root, ...told } = this.#tree;
     if (root !== undefined) yield* this.#page(root, 1, all, this.#transaction);
-    // Where pages are missing, so are their numbers.
-    if (this.#faults > 0) return;
     const found = {
       depth: this.#depth ?? 0,
       branches: this.#branches,
@@ -97,6 +98,9 @@ export class TreeWalk {
       overflow: this.#overflow,
       entries: this.#entries,
     };
+    this.isLost = this.#isRootWrong && found.entries !== told.entries;
+    // Where pages are missing, so are their numbers.
+    if (this.#faults > 0) return;
     for (const [what, count] of Object.entries(found) as [keyof typeof found, number][])
       if (told[what] !== count)
         this.#fault(`a tree must have the ${what} that lmdb counts, ${told[what]}. Found: ${count}`, all);
@@ -120,18 +124,22 @@ export class TreeWalk {
     const compared = isBranch ? keys.slice(1) : keys;
     const isElsewhere = !compared.some((key) => isWithin(key, range)) && (compared.length > 0 || nodes.length === 0);
     if (isElsewhere) {
-      this.#fault(`page ${number} must have keys between those above it. It has none`, range);
+      this.#fault(`page ${number} must have keys between those above it. It has none`, spanOf(range, compared));
       return;
     }
+    const isAgain = this.#use.isUsed(number);
     const used = this.#use.take(number, 1);
     if (used !== undefined) this.#fault(used, range);
-    if (used !== undefined && isBranch) return;
+    if (isAgain && isBranch) return;
     const isInOrder = compared.every((key, k) => {
       const before = compared[k - 1];
       return isWithin(key, range) && (before === undefined || Buffer.compare(before, key) < 0);
     });
     if (!isInOrder)
-      this.#fault(`page ${number} must have its keys in order, between those above it. It has not`, range);
+      this.#fault(
+        `page ${number} must have its keys in order, between those above it. It has not`,
+        spanOf(range, compared),
+      );
     if (isBranch) {
       this.#branches++;
       for (const [k, { size }] of nodes.entries()) {
@@ -146,7 +154,6 @@ export class TreeWalk {
     if (this.#depth !== depth)
       this.#fault(`leaves must all have the same depth, ${this.#depth}. Page ${number} has ${depth}`, range);
     for (const [k, node] of nodes.entries()) {
-      if (!isWithin(keys[k] as Buffer, range)) continue;
       this.#entries++;
       yield* this.#entry(node, keys[k] as Buffer, header.transaction);
     }
@@ -203,14 +210,27 @@ export class TreeWalk {
   /** No page is newer than the one above it, since that was written with it. */
   #judgeHeader({ number, transaction, pad }: Header, at: number, above: number, range: Range): void {
     if (number !== at) this.#fault(`page ${at} must have its number. It has ${number}`, range);
-    if (transaction > above || pad !== 0)
+    // The root is written by every transaction.
+    if (transaction > above || (range === all && transaction !== above) || pad !== 0)
       this.#fault(`page ${at} must be of transaction ${above} or before. It is of ${transaction}`, range);
   }
 
-  #fault(reason: string, { low, high }: Range): void {
+  #fault(reason: string, range: Range): void {
+    const { low, high } = range;
     this.#faults++;
+    if (range === all) this.#isRootWrong = true;
     this.#onFault({ reason, range: { low: low && Buffer.from(low), high: high && Buffer.from(high) } });
   }
+}
+
+/** A range with these keys too, which may be where they are for good reason, and the range is wrong. */
+function spanOf(range: Range, keys: readonly Buffer[]): Range {
+  const sorted = [...keys].sort(Buffer.compare);
+  const [low = range.low, high = range.high] = [sorted[0], sorted.at(-1)];
+  return {
+    low: range.low && low && (Buffer.compare(low, range.low) < 0 ? low : range.low),
+    high: range.high && high && (Buffer.compare(high, range.high) > 0 ? high : range.high),
+  };
 }
 
 /** A page's keys are below the next page's first. */

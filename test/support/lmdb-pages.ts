@@ -15,18 +15,18 @@ const headerBytes = 24;
 const metaBytes = 168;
 const [branchFlag, overflowNode] = [0x01, 0x01];
 
-/** The trees of free pages and of entries, of the newest of the two meta pages. */
-function roots(file: Buffer): number[] {
+/** Where the newer of the two meta pages stands, and the roots that it has of the free pages' tree and of the entries'. */
+export function newestMeta(file: Buffer): { at: number; free: number; main: number } {
   const metas = [0, pageBytes].map((at) => ({ at, transaction: Number(file.readBigUInt64LE(at + 152)) }));
   const { at } = metas.sort((a, b) => b.transaction - a.transaction)[0] as { at: number };
-  return [88, 136].map((root) => Number(file.readBigInt64LE(at + root))).filter((page) => page >= 0);
+  return { at, free: Number(file.readBigInt64LE(at + 88)), main: Number(file.readBigInt64LE(at + 136)) };
 }
 
 /** What the newest transaction uses, of the two meta pages too, but for overflow pages; and the values in it. */
 export function inUse(file: Buffer): { used: Extent[]; values: Extent[] } {
   const used = [0, 1].map((page) => ({ at: page * pageBytes, bytes: metaBytes }));
   const values: Extent[] = [];
-  const [free] = roots(file);
+  const { free, main } = newestMeta(file);
   const walk = (page: number, isEntries: boolean): void => {
     const begin = page * pageBytes;
     const upper = headerBytes + file.readUInt16LE(begin + 22);
@@ -43,6 +43,6 @@ export function inUse(file: Buffer): { used: Extent[]; values: Extent[] } {
       else if ((flags & overflowNode) === 0 && isEntries) values.push({ at: value, bytes: low });
     }
   };
-  for (const root of roots(file)) walk(root, root !== free);
+  for (const root of [free, main]) if (root >= 0) walk(root, root !== free);
   return { used, values };
 }
