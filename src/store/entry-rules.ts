@@ -19,8 +19,6 @@ interface Pieces {
   readonly isLost: boolean;
 }
 
-type Judged = FoundEntry & { readonly value: Buffer | undefined };
-
 export class EntryRules {
   readonly #onFault: (fault: Fault) => void;
   #before: Buffer | undefined;
@@ -34,8 +32,8 @@ export class EntryRules {
   }
 
   /** Takes the next entry; whether it is one. `value`: all of it, for an idempotency key. */
-  take(entry: Judged): boolean {
-    const wrong = this.#judge(entry);
+  take(entry: FoundEntry, value: Buffer | undefined): boolean {
+    const wrong = this.#judge(entry, value);
     if (wrong === undefined) {
       const key = Buffer.from(entry.key);
       this.#settle(key);
@@ -63,7 +61,7 @@ export class EntryRules {
   }
 
   /** What is wrong; '' where that was said already. */
-  #judge({ key, size, start, value }: Judged): string | undefined {
+  #judge({ key, size, start }: FoundEntry, value: Buffer | undefined): string | undefined {
     if (key.equals(formatKey)) {
       this.#hasFormat = start.toString('latin1') === journalFormat;
       return undefined;

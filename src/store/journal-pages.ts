@@ -159,8 +159,8 @@ async function examine(file: PageFile, meta: Meta): Promise<Examined> {
 
 function take(file: PageFile, rules: EntryRules, entry: FoundEntry): boolean {
   const isKey = entry.key[0] === keyPrefix && entry.size <= keySizeMax;
-  const value = isKey ? tryReading(file, entry) : undefined;
-  return rules.take({ ...entry, value });
+  const value = !isKey ? undefined : entry.overflow === undefined ? entry.start : tryReading(file, entry);
+  return rules.take(entry, value);
 }
 
 /** All of an entry's value. */

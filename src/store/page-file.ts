@@ -1,4 +1,7 @@
-/** The pages of a file of lmdb's, read one by one with calls that can fail: a page that is not there, or that the disk cannot give, is a fault. */
+/**
+ * The pages of a file of lmdb's, read with calls that can fail: a page that is not there, or that the disk cannot give, is a fault. None is kept:
+ * those that follow each other in a tree lie anywhere in a file that may be larger than the memory.
+ */
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { claimedPageSize, metaBytes, PageFault, readMeta } from './lmdb-page.ts';
 
@@ -28,10 +31,15 @@ export class PageFile {
     }
   }
 
+  /** Throws `PageFault` where they are not in the file. */
+  require(number: number, count: number): void {
+    if (number + count > this.pages)
+      throw new PageFault(`page ${number + count - 1} must be in the file. It has ${this.pages} pages`);
+  }
+
   /** Fills `into` from the beginning of page `number`, over as many as it takes, behind `skip` bytes. Throws `PageFault`. */
   read(number: number, into: Buffer, skip = 0): Buffer {
-    const end = number + Math.ceil((skip + into.length) / this.pageSize);
-    if (end > this.pages) throw new PageFault(`page ${number} must be in the file. It has ${this.pages} pages`);
+    this.require(number, Math.ceil((skip + into.length) / this.pageSize));
     readFully(this.#file, into, number * this.pageSize + skip, number);
     return into;
   }

@@ -171,10 +171,9 @@ export class TreeWalk {
     const pages = pagesFor(size, this.#file.pageSize);
     this.#overflow += pages;
     try {
-      // The last one must be there too.
-      if (pages > 1) this.#file.read(place.page + pages - 1, this.#start.subarray(0, headerBytes));
-      const wanted = Math.min(headerBytes + size, this.#start.length);
-      const start = this.#file.read(place.page, this.#start.subarray(0, wanted));
+      this.#file.require(place.page, pages);
+      const wanted = this.#start.subarray(0, Math.min(headerBytes + size, this.#start.length));
+      const start = this.#file.read(place.page, wanted);
       const header = readHeader(start);
       const isWhole =
         header.number === place.page &&
