@@ -2,7 +2,7 @@
  * What the journal's entries must be, each by itself and with those around it: a key of a known form, under which a value says
  * that it belongs, and records whose pieces are all there. So a key that is another one than was written is noticed by its value.
  */
-import { formatKey, isSealed, journalFormat, keyPrefix, recordPrefix } from './journal-entries.ts';
+import { entryKey, formatKey, isSealed, journalFormat, keyPrefix, recordPrefix } from './journal-entries.ts';
 import { glanceAt } from './record.ts';
 import type { Fault, FoundEntry, Range } from './tree-walk.ts';
 
@@ -33,15 +33,11 @@ export class EntryRules {
 
   /** Takes the next entry; whether it is one. `value`: all of it, for an idempotency key. */
   take(entry: FoundEntry, value: Buffer | undefined): boolean {
-    const wrong = this.#judge(entry, value);
-    if (wrong === undefined) {
-      const key = Buffer.from(entry.key);
-      this.#settle(key);
-      this.#before = key;
-      return true;
-    }
-    if (wrong !== '') this.#wrong ??= wrong;
-    return false;
+    if (!this.#isOne(entry, value)) return false;
+    const key = Buffer.from(entry.key);
+    this.#settle(key);
+    this.#before = key;
+    return true;
   }
 
   /** There are no more. */
@@ -60,30 +56,30 @@ export class EntryRules {
     this.#wrong = undefined;
   }
 
-  /** What is wrong; '' where that was said already. */
-  #judge({ key, size, start }: FoundEntry, value: Buffer | undefined): string | undefined {
+  #isOne({ key, size, start }: FoundEntry, value: Buffer | undefined): boolean {
     if (key.equals(formatKey)) {
       this.#hasFormat = start.toString('latin1') === journalFormat;
-      return undefined;
+      return true;
     }
     const number = key.length === keyBytes ? key.readDoubleBE(9) : Number.NaN;
     const [prefix] = key;
     if (!Number.isSafeInteger(number) || number < 0 || (prefix !== recordPrefix && prefix !== keyPrefix))
-      return 'an entry must have a key of a known form. One has another';
+      return this.#blameAround('an entry must have a key of a known form. One has another');
     const piece = key.readUInt32BE(17);
-    if (prefix === keyPrefix) {
-      if (piece === 0 && value !== undefined && isSealed(key, value)) return undefined;
-      return `an idempotency key must have the checksum that it carries. It has another (key ${number})`;
-    }
-    return piece === 0 ? this.#judgeHead(key, number, size, start) : this.#judgePiece(key, number, piece, size);
+    if (prefix === recordPrefix)
+      return piece === 0 ? this.#isHead(key, number, size, start) : this.#isPiece(key, number, piece, size);
+    if (piece === 0 && value !== undefined && isSealed(key, value)) return true;
+    return this.#blameAround(
+      `an idempotency key must have the checksum that it carries. It has another (key ${number})`,
+    );
   }
 
-  #judgeHead(key: Buffer, revision: number, size: number, start: Buffer): string | undefined {
+  #isHead(key: Buffer, revision: number, size: number, start: Buffer): boolean {
     this.#endRecord();
     const head = glanceAt(start);
     const data = head === undefined ? 0 : size - head.headBytes;
-    const isLost = !head?.session.equals(key.subarray(1, 9)) || head.revision !== revision || data < 0;
-    const isWhole = !isLost && (data === 0 || data === head?.dataBytes);
+    const isOwn = head?.session.equals(key.subarray(1, 9)) && head.revision === revision && data >= 0;
+    const isWhole = isOwn === true && (data === 0 || data === head?.dataBytes);
     this.#record = {
       key: Buffer.from(key.subarray(0, 17)),
       dataBytes: data === 0 ? (head?.dataBytes ?? 0) : 0,
@@ -91,22 +87,35 @@ export class EntryRules {
       bytes: 0,
       isLost: !isWhole,
     };
-    return isWhole
-      ? undefined
-      : `a record must stand under its session and revision, whole. It does not (record ${revision})`;
+    if (isWhole) return true;
+    const reason = `a record must stand under its session and revision, whole. It does not (record ${revision})`;
+    // Either may be the one that was damaged.
+    if (head !== undefined) this.#blame(reason, entryKey(recordPrefix, head.session, 0, 0));
+    return this.#blame(reason, key);
   }
 
-  #judgePiece(key: Buffer, revision: number, piece: number, size: number): string | undefined {
+  #isPiece(key: Buffer, revision: number, piece: number, size: number): boolean {
     const record = this.#record;
-    const isNext =
-      record !== undefined && !record.isLost && key.subarray(0, 17).equals(record.key) && piece === record.next;
-    if (isNext) {
+    const isIts = record !== undefined && key.subarray(0, 17).equals(record.key);
+    if (isIts && !record.isLost && piece === record.next) {
       record.next++;
       record.bytes += size;
-      return undefined;
+      return true;
     }
-    if (record?.isLost && key.subarray(0, 17).equals(record.key)) return '';
-    return `a piece of a record must follow the one before. It does not (record ${revision})`;
+    if (isIts && record.isLost) return false;
+    return this.#blame(`a piece of a record must follow the one before. It does not (record ${revision})`, key);
+  }
+
+  #blame(reason: string, key: Buffer): false {
+    const own = Buffer.from(key);
+    this.#onFault({ reason, range: { low: own, high: own } });
+    return false;
+  }
+
+  /** Where the key may be another one than was written. */
+  #blameAround(reason: string): false {
+    this.#wrong ??= reason;
+    return false;
   }
 
   #endRecord(): void {

@@ -1,6 +1,6 @@
 /**
- * The pages of a file of lmdb's, read with calls that can fail: a page that is not there, or that the disk cannot give, is a fault. None is kept:
- * those that follow each other in a tree lie anywhere in a file that may be larger than the memory.
+ * The pages of a file of lmdb's, read with calls that can fail: a page that is not there, or that the disk cannot give, is a
+ * fault. None is kept: those that follow each other in a tree lie anywhere in a file that may be larger than the memory.
  */
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { claimedPageSize, metaBytes, PageFault, readMeta } from './lmdb-page.ts';

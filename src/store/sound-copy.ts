@@ -2,7 +2,7 @@
  * A damaged file of the journal is replaced by a copy of what is sound in it. lmdb is never shown the damaged one, which is kept
  * aside as it is.
  */
-import { link, rename, rm } from 'node:fs/promises';
+import { copyFile, link, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { makeFolder, syncFolder } from './files.ts';
 import { fileName, openFile, removeFile, requireRoom, unfinished } from './journal-folder.ts';
@@ -18,9 +18,17 @@ const entriesAtOnce = 10_000;
 export async function keepAside(folder: string, number: number, aside: string): Promise<string> {
   const kept = join(aside, `${fileName(number)}.${Date.now()}`);
   await makeFolder(aside);
-  await link(join(folder, fileName(number)), kept);
+  await link(join(folder, fileName(number)), kept).catch((error) =>
+    copyInstead(error, join(folder, fileName(number)), kept),
+  );
   await syncFolder(aside);
   return kept;
+}
+
+/** Where files cannot have two names. */
+async function copyInstead(error: NodeJS.ErrnoException, from: string, to: string): Promise<void> {
+  if (error.code !== 'EPERM' && error.code !== 'ENOTSUP' && error.code !== 'EMLINK') throw error;
+  await copyFile(from, to);
 }
 
 /** In place of the file of that number there is another, of the next one, with its sound entries. */

@@ -10,7 +10,7 @@ import type { Journal } from './journal.ts';
 import type { Names } from './names.ts';
 import { type FoundSession, findSession, recover } from './recovery.ts';
 import type { SessionFolder } from './session-folder.ts';
-import { openJournal } from './whole-journal.ts';
+import { nobodys, openJournal } from './whole-journal.ts';
 
 /** Sessions that are recovered at a time: while one is read from the disk, another is worked on. */
 const recoveredAtOnce = 4;
@@ -48,6 +48,9 @@ export async function start(task: Start): Promise<Started> {
   const deleted = new Set(catalogue.deletions().map((each) => each.journal));
   await deletions.finishAll();
   const live = found.filter(({ record }) => !deleted.has(record.journal));
+  const [concern] = concerned.values();
+  if (concern !== undefined && !live.some(({ record }) => concerned.has(record.journal)))
+    task.onDamage({ file: concern.file, reason: nobodys(concern.reason) });
   task.onExpected(live.length);
   const isDamaged = await recoverAll(task, live, journal, concerned);
   if (concerned.size > 0) await forgetConcerns(folder);

@@ -76,11 +76,16 @@ async function mendPages(
     }
     await noteConcerns(folder, concerned);
     await replaceBySound(folder, newest, pages);
-    if (concerned.size === 0) onDamage({ file, reason: `no session is concerned: ${first.reason}` });
+    if (concerned.size === 0) onDamage({ file, reason: nobodys(first.reason) });
     return concerned;
   } finally {
     pages.close();
   }
+}
+
+/** Of damage to what no session has anything in. */
+export function nobodys(reason: string): string {
+  return `it costs no session anything: ${reason}`;
 }
 
 async function examinePages(path: string): Promise<JournalPages> {
