@@ -4,7 +4,7 @@
  * itself decides which values share a transaction. Arguments: file, bytes of a value, callers.
  */
 import { open } from 'lmdb';
-import { databaseOptions } from '../src/store/journal-file.ts';
+import { databaseOptions } from '../src/store/journal-entries.ts';
 
 const [path, bytes, callers] = process.argv.slice(2) as [string, string, string];
 const value = Buffer.alloc(Number(bytes), 1);

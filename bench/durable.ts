@@ -42,6 +42,6 @@ function recordBytes(): number {
   const values = { dtype: 'F32', shape: [floats], bytes: new Uint8Array(4 * floats) } as const;
   const { description } = encodeChange({ kind: 'gradients', gradients: new Map([['w', { values }]]) });
   const dataBytes = values.bytes.length;
-  const place = { chain: 0, previous: 0, revision: 1, iterations: 1 };
+  const place = { chain: 0, session: Buffer.alloc(8), previous: 0, revision: 1, iterations: 1 };
   return encodeHead({ kind: 'gradients', ...place, description, dataBytes, dataChecksum: 0 }).bytes.length + dataBytes;
 }

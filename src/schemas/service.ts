@@ -10,7 +10,9 @@ export const Readiness = Type.Object(
     damaged: Type.Array(
       Type.Object(
         {
-          session: Type.String(),
+          session: Type.Optional(
+            Type.String({ description: 'Absent where the damage concerns no session that there is.' }),
+          ),
           file: Type.String({ description: 'Where it lies now.' }),
           reason: Type.String(),
         },

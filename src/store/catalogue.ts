@@ -34,6 +34,7 @@ export class Catalogue {
     const head = encodeHead({
       kind: 'delete',
       chain: 0,
+      session: catalogueId,
       previous: number - 1,
       revision: number,
       iterations: 0,

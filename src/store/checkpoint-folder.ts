@@ -24,7 +24,8 @@ export interface CheckpointInfo {
 
 /** A file that could not be read, and where it lies now, or should have lain if it is gone. */
 export interface Damage {
-  readonly session: string;
+  /** Without one, no session that there is has anything in what is damaged. */
+  readonly session?: string;
   readonly file: string;
   readonly reason: string;
 }

@@ -66,23 +66,23 @@ export class DataFolder {
 
   /** Removes those of a session's records from revision `first` to `last`, both included. */
   async remove(session: SessionId, first: number, last: number): Promise<void> {
-    const id = session.toString('hex');
-    await this.#removeIf((each) => each.session === id && each.revision >= first && each.revision <= last);
+    await this.clear(undefined, (id, revision) => id.equals(session) && revision >= first && revision <= last);
   }
 
-  /** Removes those that no record has. */
-  async removeOrphans(hasFile: (session: SessionId, revision: number) => boolean): Promise<void> {
-    await this.#removeIf(({ session, revision }) => !hasFile(Buffer.from(session, 'hex'), revision));
-  }
-
-  /** Removes all, or brings them into the folder `aside`. */
-  async clear(aside: string | undefined): Promise<void> {
-    if (aside === undefined) await this.#removeIf(() => true);
-    else for (const { name } of await this.#list()) await rename(join(this.path, name), join(aside, name));
-  }
-
-  async #removeIf(isToGo: (file: Named) => boolean): Promise<void> {
-    for (const file of await this.#list()) if (isToGo(file)) await rm(join(this.path, file.name), { force: true });
+  /** Removes those that are `toGo`, all by default, or brings them into the folder `aside`. */
+  async clear(
+    aside: string | undefined,
+    toGo: (session: SessionId, revision: number) => boolean = () => true,
+  ): Promise<void> {
+    for (const { name, session, revision } of await this.#list()) {
+      if (!toGo(Buffer.from(session, 'hex'), revision)) continue;
+      const path = join(this.path, name);
+      if (aside === undefined) await rm(path, { force: true });
+      else {
+        await makeFolder(aside);
+        await rename(path, join(aside, name));
+      }
+    }
   }
 
   async #list(): Promise<Named[]> {

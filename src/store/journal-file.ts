@@ -3,19 +3,30 @@
  * fsynced, when its `commit` is over. Keys of the database, big-endian, so that they sort:
  *
  *     1  session (8 bytes)  revision (float64)    a record; large data are in a file of their own (data-folder.ts)
- *     2  session (8 bytes)  number (float64)      an idempotency key
+ *     2  session (8 bytes)  number (float64)      an idempotency key, sealed
  *     0                                           the format, in ASCII
  */
-import { closeSync, openSync, readSync } from 'node:fs';
 import { dirname } from 'node:path';
 import * as lmdb from 'lmdb';
 import { bodyPool } from '../tensor/buffer-pool.ts';
 import { DataFolder } from './data-folder.ts';
-import { behind, entryKey, keyPrefix, numberOf, range, recordPrefix, type SessionId } from './journal-entries.ts';
+import {
+  behind,
+  databaseOptions,
+  entryKey,
+  formatKey,
+  isSealed,
+  journalFormat,
+  keyPrefix,
+  numberOf,
+  range,
+  recordPrefix,
+  type SessionId,
+  seal,
+  sealBytes,
+} from './journal-entries.ts';
 import { checkData, decodeHead, type ReadHead } from './record.ts';
 import { Room } from './room.ts';
-
-export const journalFormat = 'adamax-journal/1';
 
 export interface StoredRecord {
   readonly head: ReadHead;
@@ -38,24 +49,8 @@ export class JournalDamage extends Error {
 
 /** Of the pages that a transaction writes anew besides what it puts: of the tree, and of the list of free ones. */
 const changedPagesBytes = 256 * 1024;
-/** Address space only; the file grows as it is needed. */
-const mapBytes = 2 ** 40;
 /** Bytes read in one turn. */
 const readAtOnce = 8 * 1024 * 1024;
-
-const formatKey = Buffer.from([0]);
-
-/** A commit is fsynced when it is over, and fails for its own caller alone. */
-export const databaseOptions = {
-  encoding: 'binary',
-  keyEncoding: 'binary',
-  compression: false,
-  overlappingSync: false,
-  eventTurnBatching: false,
-  noSubdir: true,
-  mapSize: mapBytes,
-  maxDbs: 1,
-} as const;
 
 export class JournalFile {
   readonly path: string;
@@ -63,11 +58,13 @@ export class JournalFile {
   readonly #room: Room;
   readonly #data: DataFolder;
 
-  /** Throws for a file of another format, or one that is none; without `make`, also for one that is empty or not there. */
+  /**
+   * Throws for a file of another format. A damaged one ends the process: its pages must have been looked at before
+   * (journal-pages.ts). With `make`, it may be empty or not there.
+   */
   constructor(path: string, { make = false } = {}) {
     this.path = path;
     this.#data = new DataFolder(dirname(path));
-    if (!make) requireHeader(path);
     this.#db = lmdb.open({ path, ...databaseOptions });
     this.#room = new Room(path, () => (this.#stats().lastPageNumber + 1) * this.#stats().pageSize);
     const format = this.#db.getBinary(formatKey)?.toString('ascii');
@@ -118,7 +115,8 @@ export class JournalFile {
 
   /** In `commit`: an idempotency key. */
   putKey(session: SessionId, number: number, value: Buffer): void {
-    void this.#db.put(entryKey(keyPrefix, session, number), value);
+    const key = entryKey(keyPrefix, session, number);
+    void this.#db.put(key, seal(key, value));
   }
 
   /** In `commit`: removes entries that were listed. */
@@ -126,10 +124,16 @@ export class JournalFile {
     for (const entry of entries) void this.#db.remove(entry);
   }
 
-  /** The idempotency keys of a session, by number. */
+  /** The idempotency keys of a session, by number. Throws `JournalDamage` where one cannot be read. */
   *keys(session: SessionId): Generator<{ number: number; value: Buffer }> {
-    for (const { key, value } of this.#db.getRange(range(keyPrefix, session, -1)))
-      yield { number: numberOf(key), value };
+    for (const { key, value } of this.#db.getRange(range(keyPrefix, session, -1))) {
+      const number = numberOf(key);
+      if (!isSealed(key, value))
+        throw new JournalDamage(
+          `an idempotency key must have the checksum that it carries. It has another (key ${number})`,
+        );
+      yield { number, value: value.subarray(sealBytes) };
+    }
   }
 
   /** The number of the session's last idempotency key; 0 if it has none. */
@@ -153,7 +157,7 @@ export class JournalFile {
   /** The head of the session's record at `revision`, if there is one. */
   headAt(session: SessionId, revision: number): ReadHead | undefined {
     const bytes = this.#db.getBinary(entryKey(recordPrefix, session, revision));
-    return bytes && readHead(revision, bytes);
+    return bytes && readHead(session, revision, bytes);
   }
 
   /** Whether there is a record at `revision` whose data have a file of their own, or a record that cannot be read. */
@@ -161,7 +165,7 @@ export class JournalFile {
     const value = this.#db.getBinary(entryKey(recordPrefix, session, revision));
     if (value === undefined) return false;
     try {
-      return hasFile(readHead(revision, value), value);
+      return hasFile(readHead(session, revision, value), value);
     } catch {
       return true;
     }
@@ -170,7 +174,7 @@ export class JournalFile {
   /** The heads alone of the records behind revision `after`, in order. */
   *heads(session: SessionId, after: number): Generator<ReadHead> {
     for (const key of this.#db.getKeys(range(recordPrefix, session, after))) {
-      yield readHead(numberOf(key), this.#db.getBinary(key) as Buffer);
+      yield readHead(session, numberOf(key), this.#db.getBinary(key) as Buffer);
     }
   }
 
@@ -247,7 +251,7 @@ export class JournalFile {
 
   /** One record with its data, checked. */
   *#whole(session: SessionId, revision: number, value: Buffer): Generator<StoredRecord> {
-    const head = readHead(revision, value);
+    const head = readHead(session, revision, value);
     if (!hasFile(head, value)) {
       const data = value.subarray(head.bytes);
       check(revision, () => checkData(head, data));
@@ -268,22 +272,13 @@ function hasFile(head: ReadHead, value: Buffer): boolean {
   return head.dataBytes > 0 && value.length === head.bytes;
 }
 
-/** Lmdb does not refuse a file that is none of its own: it ends the process. Its header, as of LMDB's `MDB_meta`. */
-function requireHeader(path: string): void {
-  const header = Buffer.alloc(8192);
-  const file = openSync(path, 'r');
-  const bytes = readSync(file, header);
-  closeSync(file);
-  const isMeta = (header.readUInt16LE(18) & 0x08) !== 0 && header.readUInt32LE(24) === 0xbeef_c0de;
-  if (bytes === header.length && isMeta && header.readUInt32LE(28) === 2) return;
-  throw new JournalDamage("a journal must begin with lmdb's header, of its version 2. It begins with something else");
-}
-
-function readHead(revision: number, bytes: Buffer): ReadHead {
+function readHead(session: SessionId, revision: number, bytes: Buffer): ReadHead {
   return check(revision, () => {
     const head = decodeHead(bytes);
     if (head.revision !== revision)
       throw new Error(`a record must stand under its revision, ${head.revision}. It stands under ${revision}`);
+    if (!head.session.equals(session))
+      throw new Error('a record must stand under its session. It stands under another');
     return head;
   });
 }

@@ -1,16 +1,16 @@
 /**
  * The journal of a server that is not running, read and left as it is: what is in its newest file, and behind it what the tail
- * still has, the way a start would find both. A process of its own reads everything first, since a damaged page can end it.
+ * still has, the way a start would find both. Where its pages are damaged, it is named what that concerns, and nothing is read.
  */
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Catalogue } from './catalogue.ts';
 import type { Findings } from './findings.ts';
 import { decodeEntry } from './idempotency.ts';
-import { checkJournal } from './journal-check.ts';
 import type { SessionId } from './journal-entries.ts';
 import { JournalDamage, type JournalFile, type StoredRecord } from './journal-file.ts';
 import { fileName, journalNumbers, openFile } from './journal-folder.ts';
+import { JournalPages } from './journal-pages.ts';
 import { JournalPart } from './journal-survey.ts';
 import type { ReadHead } from './record.ts';
 import { changesOf, type SessionJournal } from './session-journal.ts';
@@ -37,7 +37,8 @@ export class JournalReader {
   /** Bytes of the tail, and how many records it has that the file has not. */
   readonly tail = { bytes: 0, records: 0 };
   readonly #findings: Findings;
-  readonly #nameOf: (session: string) => string | undefined;
+  /** What the sessions that there are are called, by their id in the journal. */
+  readonly #names: ReadonlyMap<string | undefined, string>;
   /** What the tail has behind the file, by session. */
   readonly #behind = new Map<string, StoredRecord[]>();
 
@@ -45,22 +46,22 @@ export class JournalReader {
     folder: string,
     number: number | undefined,
     findings: Findings,
-    nameOf: (session: string) => string | undefined,
+    names: ReadonlyMap<string | undefined, string>,
   ) {
     this.folder = folder;
     this.number = number;
     this.#findings = findings;
-    this.#nameOf = nameOf;
+    this.#names = names;
   }
 
-  /** `nameOf`: what the session is called. */
+  /** `names`: what the sessions that there are are called, by their id in the journal. */
   static async open(
     folder: string,
     findings: Findings,
-    nameOf: (session: string) => string | undefined,
+    names: ReadonlyMap<string | undefined, string>,
   ): Promise<JournalReader> {
     const numbers = await journalNumbers(folder).catch(() => []);
-    const reader = new JournalReader(folder, numbers.at(-1), findings, nameOf);
+    const reader = new JournalReader(folder, numbers.at(-1), findings, names);
     try {
       if (reader.number !== undefined) await reader.#readAll();
     } catch (error) {
@@ -118,16 +119,13 @@ export class JournalReader {
 
   async #readAll(): Promise<void> {
     this.bytes = (await stat(this.path)).size;
-    await checkJournal(this.path, []);
+    this.problem = await this.#damage();
+    if (this.problem !== undefined) return;
     this.file = openFile(this.path);
-    const sessions = this.file.sessions();
-    const wanted = sessions.map((session) => [session.toString('hex'), -1] as const);
-    const unreadable = await checkJournal(this.path, wanted);
-    for (const session of sessions) {
+    for (const session of this.file.sessions()) {
       const part = new JournalPart();
-      part.unreadable = unreadable.get(session.toString('hex'));
       this.parts.set(session.toString('hex'), part);
-      await this.#survey(this.file, session, part);
+      this.#survey(this.file, session, part);
     }
     const catalogue = this.parts.get(Catalogue.id);
     if (catalogue !== undefined && catalogue.unreadable === undefined && !catalogue.isDamaged)
@@ -135,8 +133,25 @@ export class JournalReader {
     await this.#readTail();
   }
 
+  /** What is wrong with the file's pages, if anything is; each session that it concerns is blamed. */
+  async #damage(): Promise<string | undefined> {
+    const pages = await JournalPages.examine(this.path);
+    pages.close();
+    const [first] = pages.faults;
+    if (first === undefined) return undefined;
+    let isAny = false;
+    for (const [id, name] of this.#names) {
+      const reason = id && pages.reasonFor(Buffer.from(id, 'hex'));
+      if (!reason) continue;
+      this.#findings.add(this.path, name, reason);
+      isAny = true;
+    }
+    if (!isAny) this.#findings.add(this.path, undefined, first.reason);
+    return first.reason;
+  }
+
   /** Goes through all that the file has of a session. */
-  async #survey(file: JournalFile, session: SessionId, part: JournalPart): Promise<void> {
+  #survey(file: JournalFile, session: SessionId, part: JournalPart): void {
     const id = session.toString('hex');
     for (let after = -1, damaged = 0; part.unreadable === undefined; ) {
       const damage = this.#take(id, part, after);
@@ -144,9 +159,7 @@ export class JournalReader {
       this.#blame(id, describe(damage));
       after = damage.revision;
       part.skip(after);
-      // The other process has read up to there only.
-      part.unreadable = (await checkJournal(this.path, [[id, after]])).get(id);
-      if (++damaged === damagedMax) part.unreadable ??= `more than ${damaged} of its records are damaged`;
+      if (++damaged === damagedMax) part.unreadable = `more than ${damaged} of its records are damaged`;
     }
     if (part.unreadable !== undefined) {
       this.#blame(id, part.unreadable);
@@ -202,7 +215,7 @@ export class JournalReader {
   }
 
   #blame(id: string, rule: string): void {
-    this.#findings.add(this.path, this.#nameOf(id) ?? `journal id ${id}`, rule);
+    this.#findings.add(this.path, this.#names.get(id) ?? `journal id ${id}`, rule);
   }
 }
 

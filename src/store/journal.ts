@@ -82,7 +82,6 @@ export class Journal {
     const tail = await Tail.open(folder);
     const data = new DataFolder(folder);
     await data.open();
-    await data.removeOrphans((session, revision) => file.hasDataFile(session, revision));
     await syncFolder(folder);
     return new Journal(folder, data, number, file, tail, keysMax);
   }
@@ -136,6 +135,11 @@ export class Journal {
       const { code, message, cause } = journalProblem(error);
       throw this.#failed(new Problem(code, message, { cause, applied: 'unknown', headers: { 'retry-after': '5' } }));
     });
+  }
+
+  /** Removes the data that no record has, or brings them into the folder `aside`, if one is given. */
+  async clearData(aside: string | undefined): Promise<void> {
+    await this.#data.clear(aside, (session, revision) => !this.file.hasDataFile(session, revision));
   }
 
   /** A file for the data of a record that is about to come, if they are to have one of their own. */
@@ -223,10 +227,10 @@ export class Journal {
       return openFile(this.#path(old + 1));
     };
     await this.#replace(old + 1, open, () => []);
-    if (aside !== undefined) await makeFolder(aside);
     await this.#data.clear(aside);
     if (aside === undefined) await removeFile(this.#folder, old);
     else {
+      await makeFolder(aside);
       await rename(this.#path(old), join(aside, `${fileName(old)}.${Date.now()}`));
       await removeFile(this.#folder, old);
     }

@@ -4,18 +4,21 @@
  *
  *      0  4  "AJ1" and the kind of change, a letter
  *      4  4  checksum of the session's record before this one, 0 for the first: the chain
- *      8  8  revision of the session after the change, a float64
- *     16  8  revision before it
- *     24  8  iterations after it
- *     32  4  bytes of description
- *     36  8  bytes of data, a float64
- *     44  4  CRC-32 of the data
- *     48  4  CRC-32 of the 48 bytes before and of the description: the record's checksum
- *     52     description, UTF-8 JSON; then the data
+ *      8  8  session
+ *     16  8  revision of the session after the change, a float64
+ *     24  8  revision before it
+ *     32  8  iterations after it
+ *     40  4  bytes of description
+ *     44  8  bytes of data, a float64
+ *     52  4  CRC-32 of the data
+ *     56  4  CRC-32 of the 56 bytes before and of the description: the record's checksum
+ *     60     description, UTF-8 JSON; then the data
  *
- * What a description says is in changes.ts.
+ * What a description says is in changes.ts. Session and revision are in the key that it is stored under too; they stand here
+ * as well so that a record under another key than its own is noticed.
  */
 import { crc32 } from 'node:zlib';
+import type { SessionId } from './journal-entries.ts';
 
 export const kinds = {
   create: 'c',
@@ -32,6 +35,7 @@ export interface RecordHead {
   readonly kind: Kind;
   /** The checksum of the session's record before. */
   readonly chain: number;
+  readonly session: SessionId;
   readonly revision: number;
   readonly previous: number;
   readonly iterations: number;
@@ -47,7 +51,8 @@ export interface ReadHead extends RecordHead {
 }
 
 const magic = 0x00314a41;
-const fixedBytes = 52;
+const fixedBytes = 60;
+const summedBytes = fixedBytes - 4;
 const kindOf = new Map(Object.entries(kinds).map(([kind, letter]) => [letter.charCodeAt(0), kind as Kind]));
 
 /** The head's bytes, and the checksum that the next record carries. */
@@ -58,15 +63,16 @@ export function encodeHead(head: RecordHead): { bytes: Buffer; checksum: number 
   bytes.writeUInt32LE(magic, 0);
   bytes.writeUInt8(kinds[head.kind].charCodeAt(0), 3);
   bytes.writeUInt32LE(head.chain, 4);
-  bytes.writeDoubleLE(head.revision, 8);
-  bytes.writeDoubleLE(head.previous, 16);
-  bytes.writeDoubleLE(head.iterations, 24);
-  bytes.writeUInt32LE(descriptionBytes, 32);
-  bytes.writeDoubleLE(head.dataBytes, 36);
-  bytes.writeUInt32LE(head.dataChecksum, 44);
+  head.session.copy(bytes, 8, 0, 8);
+  bytes.writeDoubleLE(head.revision, 16);
+  bytes.writeDoubleLE(head.previous, 24);
+  bytes.writeDoubleLE(head.iterations, 32);
+  bytes.writeUInt32LE(descriptionBytes, 40);
+  bytes.writeDoubleLE(head.dataBytes, 44);
+  bytes.writeUInt32LE(head.dataChecksum, 52);
   bytes.write(description, fixedBytes);
   const checksum = checksumOf(bytes);
-  bytes.writeUInt32LE(checksum, 48);
+  bytes.writeUInt32LE(checksum, summedBytes);
   return { bytes, checksum };
 }
 
@@ -75,8 +81,8 @@ export function decodeHead(bytes: Buffer): ReadHead {
   if (bytes.length < fixedBytes)
     throw new Error(`a record must have at least ${fixedBytes} bytes. It has ${bytes.length}`);
   const kind = kindOf.get(bytes.readUInt8(3));
-  const headBytes = fixedBytes + bytes.readUInt32LE(32);
-  const checksum = bytes.readUInt32LE(48);
+  const headBytes = fixedBytes + bytes.readUInt32LE(40);
+  const checksum = bytes.readUInt32LE(summedBytes);
   if (
     (bytes.readUInt32LE(0) & 0xff_ffff) !== magic ||
     headBytes > bytes.length ||
@@ -88,14 +94,28 @@ export function decodeHead(bytes: Buffer): ReadHead {
   return {
     kind,
     chain: bytes.readUInt32LE(4),
-    revision: bytes.readDoubleLE(8),
-    previous: bytes.readDoubleLE(16),
-    iterations: bytes.readDoubleLE(24),
+    session: Buffer.from(bytes.subarray(8, 16)),
+    revision: bytes.readDoubleLE(16),
+    previous: bytes.readDoubleLE(24),
+    iterations: bytes.readDoubleLE(32),
     description: JSON.parse(bytes.toString('utf8', fixedBytes, headBytes)),
-    dataBytes: bytes.readDoubleLE(36),
-    dataChecksum: bytes.readUInt32LE(44),
+    dataBytes: bytes.readDoubleLE(44),
+    dataChecksum: bytes.readUInt32LE(52),
     checksum,
     bytes: headBytes,
+  };
+}
+
+/** What a record's head says before its description, its checksum not looked at; `undefined` where it is no head at all. */
+export function glanceAt(
+  bytes: Buffer,
+): { session: SessionId; revision: number; headBytes: number; dataBytes: number } | undefined {
+  if (bytes.length < fixedBytes || (bytes.readUInt32LE(0) & 0xff_ffff) !== magic) return undefined;
+  return {
+    session: bytes.subarray(8, 16),
+    revision: bytes.readDoubleLE(16),
+    headBytes: fixedBytes + bytes.readUInt32LE(40),
+    dataBytes: bytes.readDoubleLE(44),
   };
 }
 
@@ -108,5 +128,5 @@ export function checkData({ dataBytes, dataChecksum }: RecordHead, data: Uint8Ar
 }
 
 function checksumOf(head: Buffer): number {
-  return crc32(head.subarray(fixedBytes), crc32(head.subarray(0, 48)));
+  return crc32(head.subarray(fixedBytes), crc32(head.subarray(0, summedBytes)));
 }

@@ -8,6 +8,7 @@ import { Session } from '../session/session.ts';
 import { ChangeLog } from './change-log.ts';
 import { CheckpointFolder, type LoadedCheckpoint } from './checkpoint-folder.ts';
 import { Checkpointer } from './checkpointer.ts';
+import type { Concern } from './concerns.ts';
 import { makeFolder, removeUnfinished, renameDurably } from './files.ts';
 import { HeldSession } from './held-session.ts';
 import { decodeEntry } from './idempotency.ts';
@@ -42,13 +43,13 @@ export async function findSession(folder: SessionFolder): Promise<FoundSession |
 }
 
 /**
- * Brings a session back; `undefined` where none of its checkpoints can be read. `unreadable`: why its part of the journal must not
- * be touched, if that is so. `progress` is told of every change that is applied again.
+ * Brings a session back; `undefined` where none of its checkpoints can be read. `concern`: why its part of the journal may lack
+ * something, if that is so. `progress` is told of every change that is applied again.
  */
 export async function recover(
   { folder, record, checkpoints }: FoundSession,
   journal: Journal,
-  unreadable: string | undefined,
+  concern: Concern | undefined,
   progress: () => void,
 ): Promise<{ held: HeldSession; replayed: Replayed } | undefined> {
   const loaded = await checkpoints.loadNewest(record.first_checkpoint);
@@ -60,11 +61,11 @@ export async function recover(
   const { description } = loaded;
   const session = sessionOf(folder, loaded);
   const sessionJournal = new SessionJournal(journal, Buffer.from(record.journal, 'hex'));
-  const replayed =
-    unreadable === undefined
-      ? leadOn(sessionJournal, session, await replay(session, sessionJournal, checkpoints, undefined, progress))
-      : unread(unreadable);
-  if (replayed.damage !== undefined) reportLoss(folder, journal, session, replayed.damage);
+  const read = await replay(session, sessionJournal, checkpoints, undefined, progress);
+  const replayed = leadOn(sessionJournal, session, read);
+  const reached = session.revision;
+  if (replayed.damage !== undefined) reportLoss(folder, concern?.file ?? journal.file.path, session, replayed.damage);
+  else if (concern !== undefined) reportConcern(folder, concern, session, reached === record.revision_limit);
   const held = await goOn({
     folder,
     record,
@@ -73,8 +74,9 @@ export async function recover(
     sessionJournal,
     saved: description.revision,
     replayed,
-    isReadable: unreadable === undefined,
+    isConcerned: concern !== undefined,
   });
+  if (concern !== undefined && replayed.damage !== undefined) await beginAnew(held, journal, reached);
   return { held, replayed };
 }
 
@@ -87,8 +89,8 @@ interface Arrived {
   /** The revision that the checkpoint has. */
   readonly saved: number;
   readonly replayed: Replayed;
-  /** Whether its part of the journal may be touched. */
-  readonly isReadable: boolean;
+  /** Whether its part of the journal may lack something. */
+  readonly isConcerned: boolean;
 }
 
 /** The next record leads on from the last one. Damaged ones are not led on from: they go aside with the whole journal. */
@@ -112,14 +114,14 @@ async function goOn({
   sessionJournal,
   saved,
   replayed,
-  isReadable,
+  isConcerned,
 }: Arrived): Promise<HeldSession> {
   const { durability } = session.contents.settings;
   const reached = session.revision;
   const damaged = replayed.damage !== undefined;
   const isKnown = Number.isFinite(record.revision_limit);
   // Where a newer checkpoint was damaged, the records up to it may have been trimmed.
-  const isWhole = !damaged && (replayed.last !== undefined || isNewest(checkpoints));
+  const isWhole = !damaged && !isConcerned && (replayed.last !== undefined || isNewest(checkpoints));
   const isExact = isKnown && (reached === record.revision_limit || (durability === 'always' && isWhole));
   const revision = isExact ? reached : revisionBehind(record, reached);
   const revisions = new Revisions(folder.path, {
@@ -130,7 +132,7 @@ async function goOn({
   if (!isExact) await revisions.reserveNow(revision).catch(() => undefined);
   const log = new ChangeLog(sessionJournal, durability !== 'checkpoint' && !damaged);
   const live = new LiveSession(session, log, folder.keys, revisions);
-  if (isReadable) await takeKeys(live, folder, reached, damaged);
+  await takeKeys(live, folder, reached, damaged);
   const place = { previous: reached, revision, iterations: session.contents.iterations };
   if (!isExact) {
     if (log.level(durability) !== 'checkpoint')
@@ -166,13 +168,26 @@ function sessionOf({ name, executor }: SessionFolder, { description, contents }:
   return new Session(name, description.createdAt, contents, description.revision, executor);
 }
 
-function unread(reason: string): Replayed {
-  return { changes: 0, last: undefined, restored: undefined, damage: new JournalDamage(reason) };
+/** Records behind a gap lead nowhere; the next ones lead on from a checkpoint. Where the disk takes none, it is tried again later. */
+async function beginAnew(held: HeldSession, journal: Journal, reached: number): Promise<void> {
+  try {
+    await held.checkpoints.write();
+    await journal.removeRecords(held.live.log.journal.id, reached + 1, Number.POSITIVE_INFINITY);
+  } catch {}
+}
+
+/** All records that there are lead on from each other, but there may have been more. */
+function reportConcern(folder: SessionFolder, { reason, file }: Concern, session: Session, isAll: boolean): void {
+  const { iterations } = session.contents;
+  const cost = isAll
+    ? `its history up to iteration ${iterations} may have gaps`
+    : `changes after iteration ${iterations} may be lost`;
+  folder.onDamage({ session: folder.name, file, reason: `${cost}: ${reason}` });
 }
 
 function reportLoss(
   folder: SessionFolder,
-  journal: Journal,
+  file: string,
   session: Session,
   { message, revision }: NonNullable<Replayed['damage']>,
 ): void {
@@ -184,7 +199,7 @@ function reportLoss(
     ? `its history up to iteration ${iterations} is lost`
     : `its changes after iteration ${iterations} are lost`;
   const reason = `${cost}: ${message}${where}`;
-  folder.onDamage({ session: folder.name, file: journal.file.path, reason });
+  folder.onDamage({ session: folder.name, file, reason });
 }
 
 export function openCheckpoints({ name, path, aside, onDamage }: SessionFolder): Promise<CheckpointFolder> {

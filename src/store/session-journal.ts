@@ -95,7 +95,15 @@ export class SessionJournal {
     level: 'always' | 'everysec',
     keys: readonly Buffer[],
   ): Appended {
-    const head = encodeHead({ kind, chain: this.#chain, ...place, description, dataBytes, dataChecksum });
+    const head = encodeHead({
+      kind,
+      chain: this.#chain,
+      session: this.id,
+      ...place,
+      description,
+      dataBytes,
+      dataChecksum,
+    });
     this.#chain = head.checksum;
     this.#revision = place.revision;
     const hasFile = views.length === 0 && dataBytes > 0;

@@ -3,13 +3,14 @@ import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Catalogue } from './catalogue.ts';
 import type { Damage } from './checkpoint-folder.ts';
+import { type Concerns, forgetConcerns } from './concerns.ts';
 import { Deletions } from './deletions.ts';
 import type { HeldSession } from './held-session.ts';
 import type { Journal } from './journal.ts';
 import type { Names } from './names.ts';
 import { type FoundSession, findSession, recover } from './recovery.ts';
 import type { SessionFolder } from './session-folder.ts';
-import { openJournal } from './whole-journal.ts';
+import { nobodys, openJournal } from './whole-journal.ts';
 
 /** Sessions that are recovered at a time: while one is read from the disk, another is worked on. */
 const recoveredAtOnce = 4;
@@ -40,15 +41,19 @@ export async function start(task: Start): Promise<Started> {
   const found = await find(task);
   const aside = join(task.folder, 'damaged', 'journal');
   const folder = join(task.folder, 'journal');
-  const { journal, unreadable } = await openJournal(folder, aside, task.keysMax, found, task.onDamage);
+  const { journal, concerned } = await openJournal(folder, aside, task.keysMax, found, task.onDamage);
   const catalogue = new Catalogue(journal);
   const deletions = new Deletions(task.folder, journal, catalogue);
   for (const entry of catalogue.keys()) task.names.remember('', entry);
   const deleted = new Set(catalogue.deletions().map((each) => each.journal));
   await deletions.finishAll();
   const live = found.filter(({ record }) => !deleted.has(record.journal));
+  const [concern] = concerned.values();
+  if (concern !== undefined && !live.some(({ record }) => concerned.has(record.journal)))
+    task.onDamage({ file: concern.file, reason: nobodys(concern.reason) });
   task.onExpected(live.length);
-  const isDamaged = await recoverAll(task, live, journal, unreadable);
+  const isDamaged = await recoverAll(task, live, journal, concerned);
+  if (concerned.size > 0) await forgetConcerns(folder);
   const known = new Set(live.map(({ record }) => record.journal));
   for (const id of journal.file.sessions()) {
     if (!known.has(id.toString('hex')) && !Catalogue.isIts(id)) await journal.forget(id);
@@ -68,20 +73,22 @@ async function find({ folder, place }: Start): Promise<FoundSession[]> {
   return found;
 }
 
-/** Whether a part of the journal could not be read. */
+/** Whether a part of the journal could not be read that was taken for sound. */
 async function recoverAll(
   { onChange, onSession }: Start,
   found: readonly FoundSession[],
   journal: Journal,
-  unreadable: ReadonlyMap<string, string>,
+  concerned: Concerns,
 ): Promise<boolean> {
   const waiting = [...found];
-  let isDamaged = unreadable.size > 0;
+  let isDamaged = false;
   const work = async (): Promise<void> => {
     for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
-      const recovered = await recover(next, journal, unreadable.get(next.record.journal), onChange);
+      const concern = concerned.get(next.record.journal);
+      const recovered = await recover(next, journal, concern, onChange);
       if (recovered === undefined) continue;
-      if (recovered.replayed.damage !== undefined) isDamaged = true;
+      // Of a session that is concerned, the damaged file is aside already.
+      if (recovered.replayed.damage !== undefined && concern === undefined) isDamaged = true;
       onSession(recovered.held, recovered.replayed.changes);
     }
   };

@@ -74,7 +74,7 @@ export class StoppedFolder {
   /** All of it, read once. */
   async journal(sessions: readonly StoredSession[]): Promise<JournalReader> {
     const names = new Map(sessions.map(({ name, record }) => [record?.journal, name]));
-    this.#journal = await JournalReader.open(join(this.path, 'journal'), this.journalFindings, (id) => names.get(id));
+    this.#journal = await JournalReader.open(join(this.path, 'journal'), this.journalFindings, names);
     return this.#journal;
   }
 

@@ -181,6 +181,7 @@ async function frameAt({ file, at, header }: Place): Promise<LeftFrame | undefin
   try {
     const head = decodeHead(headBytes);
     checkData(head, data);
+    if (!head.session.equals(sessionOf(header))) return undefined;
     const key = keyBytes === 0 ? undefined : rest.subarray(0, keyBytes);
     return { session: sessionOf(header), key, head, headBytes, data };
   } catch {

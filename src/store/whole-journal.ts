@@ -6,15 +6,17 @@ import { copyFile, rename } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import type { Catalogue } from './catalogue.ts';
 import type { Damage } from './checkpoint-folder.ts';
+import { type Concerns, noteConcerns, notedConcerns } from './concerns.ts';
 import { makeFolder } from './files.ts';
 import type { HeldSession } from './held-session.ts';
 import { encodeEntry, type KeyEntry } from './idempotency.ts';
 import { Journal } from './journal.ts';
-import { checkJournal } from './journal-check.ts';
 import { JournalDamage, type JournalFile } from './journal-file.ts';
 import { fileName, journalNumbers } from './journal-folder.ts';
+import { JournalPages } from './journal-pages.ts';
 import { takeTail } from './left-in-tail.ts';
 import type { FoundSession } from './recovery.ts';
+import { keepAside, replaceBySound } from './sound-copy.ts';
 
 /** Entries of records that memory does not have: of one transaction's requests. */
 const entriesMax = 1_000_000;
@@ -23,13 +25,13 @@ const keyBytes = 1_024;
 
 export interface OpenedJournal {
   readonly journal: Journal;
-  /** Why some sessions' part cannot be read, by their id in it. */
-  readonly unreadable: ReadonlyMap<string, string>;
+  /** Of sessions that may have lost something of what they had in it, by their id there. */
+  readonly concerned: Concerns;
 }
 
 /**
- * Opens the journal in `folder`, for these sessions. One that cannot be read goes to the folder `aside`, and all its sessions fall
- * back to their checkpoints.
+ * Opens the journal in `folder`, for these sessions. A damaged file goes to the folder `aside`, and what is sound in it is gone on
+ * with; of one that cannot be replaced so, all sessions fall back to their checkpoints.
  */
 export async function openJournal(
   folder: string,
@@ -38,43 +40,68 @@ export async function openJournal(
   found: readonly FoundSession[],
   onDamage: (damage: Damage) => void,
 ): Promise<OpenedJournal> {
-  const wanted = found.filter(({ wasOpen }) => wasOpen);
+  await makeFolder(folder);
   try {
-    const unreadable = await check(folder, wanted);
+    const { concerned, isWhole } = await mendPages(folder, aside, found, onDamage);
     const journal = await Journal.open(folder, keysMax);
     await emptyTail(journal, aside, found, onDamage);
-    return { journal, unreadable };
+    await journal.clearData(isWhole ? undefined : aside);
+    return { journal, concerned };
   } catch (error) {
     if (!(error instanceof JournalDamage)) throw error;
-    const reason = (error as Error).message;
-    const file = await setAside(folder, aside);
-    for (const each of wanted)
-      onDamage({ session: each.folder.name, file, reason: `the journal cannot be read: ${reason}` });
-    const lost = wanted.map(({ record }) => [record.journal, reason] as const);
-    return { journal: await Journal.open(folder, keysMax), unreadable: new Map(lost) };
+    const concern = { reason: error.message, file: await setAside(folder, aside) };
+    const concerned = new Map(found.map(({ record }) => [record.journal, concern] as const));
+    return { journal: await Journal.open(folder, keysMax), concerned };
   }
 }
 
-/** Reads what is needed in a process of its own. */
-async function check(folder: string, wanted: readonly FoundSession[]): Promise<ReadonlyMap<string, string>> {
-  await makeFolder(folder);
+/** Looks at the newest file's pages, and replaces it where they are damaged. Throws `JournalDamage` where it is no file. */
+async function mendPages(
+  folder: string,
+  aside: string,
+  found: readonly FoundSession[],
+  onDamage: (damage: Damage) => void,
+): Promise<{ concerned: Concerns; isWhole: boolean }> {
   const newest = (await journalNumbers(folder)).at(-1);
-  if (newest === undefined) return missing(wanted);
-  const list = wanted.map(({ record, checkpoints }) => {
-    const [checkpoint] = checkpoints.since(record.first_checkpoint);
-    return [record.journal, checkpoint?.revision ?? 0] as const;
-  });
+  if (newest === undefined) return { concerned: missing(join(folder, fileName(1)), found), isWhole: false };
+  const pages = await examinePages(join(folder, fileName(newest)));
   try {
-    return await checkJournal(join(folder, fileName(newest)), list);
+    const [first] = pages.faults;
+    const noted = await notedConcerns(folder);
+    if (first === undefined) return { concerned: noted, isWhole: noted.size === 0 };
+    const file = await keepAside(folder, newest, aside);
+    const concerned = new Map(noted);
+    for (const { record } of found) {
+      const reason = pages.reasonFor(Buffer.from(record.journal, 'hex'));
+      if (reason !== undefined) concerned.set(record.journal, { reason, file });
+    }
+    await noteConcerns(folder, concerned);
+    await replaceBySound(folder, newest, pages);
+    if (concerned.size === 0) onDamage({ file, reason: nobodys(first.reason) });
+    return { concerned, isWhole: false };
+  } finally {
+    pages.close();
+  }
+}
+
+/** Of damage to what no session has anything in. */
+export function nobodys(reason: string): string {
+  return `it costs no session anything: ${reason}`;
+}
+
+async function examinePages(path: string): Promise<JournalPages> {
+  try {
+    return await JournalPages.examine(path);
   } catch (error) {
-    throw new JournalDamage((error as Error).message);
+    throw new JournalDamage(`a journal must be a file that can be read. It says: ${(error as Error).message}`);
   }
 }
 
 /** A session that this version has written has a journal. */
-function missing(wanted: readonly FoundSession[]): ReadonlyMap<string, string> {
-  const lost = wanted.filter(({ checkpoints }) => checkpoints.journal !== undefined);
-  return new Map(lost.map(({ record }) => [record.journal, 'there must be a journal. There is none']));
+function missing(file: string, found: readonly FoundSession[]): Concerns {
+  const lost = found.filter(({ wasOpen, checkpoints }) => wasOpen && checkpoints.journal !== undefined);
+  const concern = { reason: 'there must be a journal. There is none', file };
+  return new Map(lost.map(({ record }) => [record.journal, concern]));
 }
 
 /** What is in the tail is put into the journal. Where some of it cannot be read, a copy is kept. */

@@ -4,12 +4,13 @@
  */
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { readFile, symlink } from 'node:fs/promises';
+import { readFile, symlink, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { decodeHead, type ReadHead } from '../../src/store/record.ts';
+import { tailPaths } from '../../src/store/tail.ts';
 import { crashedCopy } from '../support/crashed.ts';
 import { type Injury, type Outcome, runTrials } from '../support/damaged-start.ts';
 import { randomUnits } from '../support/floats.ts';
@@ -20,6 +21,7 @@ import { pathAt } from '../support/training-path.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const seed = Number(process.env.DAMAGE_SEED ?? 1);
+const flips = Number(process.env.DAMAGE_FLIPS ?? 60);
 const journal = 'journal/000001.mdb';
 /** Iterations of each session, all acknowledged under `always`. */
 const full = { a: 7, b: 9, c: 2 };
@@ -54,7 +56,10 @@ async function prepare(): Promise<string> {
   await c.checkpoints.write();
   await advance(a, 4);
   await advance(b, 5);
-  return crashedCopy({ after }, own);
+  const copy = await crashedCopy({ after }, own);
+  // The tail has the last records once more; here it is to be seen what the damage of lmdb's file costs by itself.
+  for (const path of tailPaths(join(copy, 'journal'))) await truncate(path);
+  return copy;
 }
 
 /** Everything that must hold whatever was damaged. `spared`: sessions whose part of the file was not touched. */
@@ -107,7 +112,7 @@ function recordsAt(iterations: number, previous: number): { at: number; head: Re
 }
 
 /** Of each field of a record's head, of its description and of its data. */
-const fields = [0, 3, 4, 8, 13, 16, 24, 32, 36, 44, 48, 52, 90, -3];
+const fields = [0, 3, 4, 8, 16, 21, 24, 32, 40, 44, 52, 56, 60, 98, -3];
 
 test('a bit of each part of a record, of all copies: it ends there, named, and the records before it stay', async () => {
   // Only `b` has an eighth step.
@@ -133,7 +138,7 @@ test('a bit of each part of a record, of all copies: it ends there, named, and t
 test('the record that the newest checkpoint was written at: it costs nothing, or is named', async () => {
   // Of `a` and of `c`; `b` has them before its newest checkpoint.
   const records = recordsAt(3, 2).concat(recordsAt(2, 1));
-  const injuries = [4, 48, 52, -3].map((field) => {
+  const injuries = [4, 56, 60, -3].map((field) => {
     const flips = records.map(({ at, head }) => {
       return [at + (field < 0 ? head.bytes + head.dataBytes + field : field), 4] as const;
     });
@@ -157,19 +162,12 @@ test(`values of entries anywhere in the pages in use (seed ${seed})`, { timeout:
   await tryAll(injuries, () => []);
 });
 
-test(`any byte of the pages in use, headers and keys too (seed ${seed})`, {
-  timeout: 300_000,
-  todo: "lmdb trusts what its pages say of themselves: a key that is another one hides records, a page's header can end the process",
-}, async () => {
+test(`any byte that the pages in use have, headers and keys too (seed ${seed})`, { timeout: 3_600_000 }, async () => {
   const random = randomUnits(seed + 1);
-  const { pages, values } = inUse(file);
-  const isValue = (at: number) => values.some((value) => at >= value.at && at < value.at + value.bytes);
-  const structure = pages.flatMap((page) => {
-    const all = Array.from({ length: pageBytes }, (_, k) => page * pageBytes + k);
-    return all.filter((at) => file[at] !== 0 && !isValue(at));
-  });
-  const injuries = Array.from({ length: 30 }, (): Injury => {
-    const at = structure[Math.floor(random() * structure.length)] as number;
+  const { used } = inUse(file);
+  const places = used.flatMap(({ at, bytes }) => Array.from({ length: bytes }, (_, k) => at + k));
+  const injuries = Array.from({ length: flips }, (): Injury => {
+    const at = places[Math.floor(random() * places.length)] as number;
     return { file: journal, flips: [[at, Math.floor(random() * 8)]] };
   });
   await tryAll(injuries, () => []);

@@ -1,13 +1,11 @@
 /** One file of the journal: what was put comes back in order and to the bit, and a file that is none is refused. */
 import assert from 'node:assert/strict';
 import { randomFillSync } from 'node:crypto';
-import { mkdir, readFile, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, type TestContext, test } from 'node:test';
 import { crc32 } from 'node:zlib';
 import * as lmdb from 'lmdb';
-import { JournalDamage, JournalFile } from '../../src/store/journal-file.ts';
-import { openFile } from '../../src/store/journal-folder.ts';
+import { JournalFile } from '../../src/store/journal-file.ts';
 import { encodeHead } from '../../src/store/record.ts';
 import { bodyPool } from '../../src/tensor/buffer-pool.ts';
 import { temporaryFolder } from '../support/server-process.ts';
@@ -30,7 +28,7 @@ async function newFile(t: TestContext): Promise<{ file: JournalFile; path: strin
 function put(file: JournalFile, session: Buffer, revision: number, data: readonly Uint8Array[] = []): Promise<void> {
   const whole = Buffer.concat(data);
   const dataBytes = whole.length;
-  const place = { chain: 0, previous: revision - 1, revision, iterations: revision };
+  const place = { chain: 0, session, previous: revision - 1, revision, iterations: revision };
   const { bytes } = encodeHead({
     kind: 'gradients',
     ...place,
@@ -153,7 +151,7 @@ describe('data', () => {
 describe('a record', () => {
   test('under a revision that is not its own is damage, and so is one with other data', async (t) => {
     const { file } = await newFile(t);
-    const head = { kind: 'gradients' as const, chain: 0, previous: 1, iterations: 2, description: [] };
+    const head = { kind: 'gradients' as const, chain: 0, session: one, previous: 1, iterations: 2, description: [] };
     const empty = encodeHead({ ...head, revision: 2, dataBytes: 0, dataChecksum: 0 }).bytes;
     await file.commit(() => file.putRecord(one, 3, empty, []), 100);
     assert.throws(() => revisions(file, one), {
@@ -162,39 +160,16 @@ describe('a record', () => {
       message: /stand under its revision/,
     });
     assert.throws(() => file.headAt(one, 3), { name: 'JournalDamage' });
-    const wrong = encodeHead({ ...head, revision: 2, dataBytes: 1, dataChecksum: 7 }).bytes;
+    const foreign = encodeHead({ ...head, revision: 1, dataBytes: 0, dataChecksum: 0 }).bytes;
+    await file.commit(() => file.putRecord(other, 1, foreign, []), 100);
+    assert.throws(() => file.headAt(other, 1), { name: 'JournalDamage', message: /stand under its session/ });
+    const wrong = encodeHead({ ...head, session: other, revision: 2, dataBytes: 1, dataChecksum: 7 }).bytes;
     await file.commit(() => file.putRecord(other, 2, wrong, [Buffer.from('x')]), 100);
-    assert.throws(() => revisions(file, other), { name: 'JournalDamage', revision: 2 });
+    assert.throws(() => revisions(file, other, 1), { name: 'JournalDamage', revision: 2 });
   });
 });
 
-describe('a file that is no journal is refused, and the process goes on:', () => {
-  const refusals: Record<string, (path: string) => Promise<void>> = {
-    'an empty one': (path) => truncate(path, 0),
-    'one cut within its header': (path) => truncate(path, 5_000),
-    'one of garbage': (path) => writeFile(path, randomFillSync(Buffer.alloc(65_536))),
-    'one of zeros': (path) => writeFile(path, Buffer.alloc(65_536)),
-    'one of another version of lmdb': (path) => change(path, 28, 1),
-    'one with another magic number': (path) => change(path, 24, 0xff),
-    'one whose first page is none of a header': (path) => change(path, 18, 0x02),
-  };
-  for (const [what, damage] of Object.entries(refusals)) {
-    test(what, async (t) => {
-      const { file, path } = await newFile(t);
-      await put(file, one, 1);
-      await file.close();
-      await damage(path);
-      assert.throws(() => new JournalFile(path), JournalDamage);
-    });
-  }
-
-  test('one that is not there, or is a folder', async (t) => {
-    const folder = await temporaryFolder(t);
-    await mkdir(join(folder, 'is-one'));
-    for (const name of ['none', 'is-one']) assert.throws(() => openFile(join(folder, name)), JournalDamage);
-    await assert.rejects(readFile(join(folder, 'none')), { code: 'ENOENT' });
-  });
-
+describe('a file that is no journal is refused:', () => {
   test("another database of lmdb's, and one of another format", async (t) => {
     const folder = await temporaryFolder(t);
     for (const format of [undefined, 'adamax-journal/2']) {
@@ -209,9 +184,3 @@ describe('a file that is no journal is refused, and the process goes on:', () =>
     }
   });
 });
-
-async function change(path: string, at: number, value: number): Promise<void> {
-  const bytes = await readFile(path);
-  bytes[at] = value;
-  await writeFile(path, bytes);
-}

@@ -148,8 +148,15 @@ describe('a file of data', () => {
     await mkdir(join(folder, 'data/of-somebody-else'));
     assert.equal((await filesOf(folder)).length, 4);
     await journal.close();
-    await newJournal(t, folder);
+    const { journal: again } = await newJournal(t, folder);
+    const aside = join(await temporaryFolder(t), 'aside');
+    await again.clearData(undefined);
     assert.deepEqual(await filesOf(folder), ['00000000000000aa-1', 'of-somebody-else']);
+    // Where records may have been lost by damage, what they had is kept.
+    await writeFile(join(folder, 'data/00000000000000aa-2'), 'of a record that could not be read');
+    await again.clearData(aside);
+    assert.deepEqual(await filesOf(folder), ['00000000000000aa-1', 'of-somebody-else']);
+    assert.deepEqual(await readdir(aside), ['00000000000000aa-2']);
   });
 
   test('that is cut, changed or not there is damage to its record alone', async (t) => {

@@ -9,6 +9,7 @@ const data = Buffer.from('some data, of which every byte counts');
 const head: RecordHead = {
   kind: 'gradients',
   chain: 0xdead_beef,
+  session: Buffer.from('0123456789abcdef', 'hex'),
   revision: 2 ** 40 + 3,
   previous: 2 ** 40 + 2,
   iterations: 17,
@@ -34,6 +35,7 @@ describe('a record', () => {
     const heads = fc.record({
       kind: fc.constantFrom(...kindsOfRecords),
       chain: uint32,
+      session: fc.uint8Array({ minLength: 8, maxLength: 8 }).map((bytes) => Buffer.from(bytes)),
       revision: fc.maxSafeNat(),
       previous: fc.maxSafeNat(),
       iterations: fc.maxSafeNat(),
@@ -75,7 +77,7 @@ describe('a record', () => {
   test('of an unknown kind is refused by that, though its checksum is right', () => {
     const { bytes } = encodeHead(head);
     bytes.writeUInt8('?'.charCodeAt(0), 3);
-    bytes.writeUInt32LE(crc32(bytes.subarray(52), crc32(bytes.subarray(0, 48))), 48);
+    bytes.writeUInt32LE(crc32(bytes.subarray(60), crc32(bytes.subarray(0, 56))), 56);
     assert.throws(() => decodeHead(bytes), /a record must be of a known kind. Received: 63/);
   });
 

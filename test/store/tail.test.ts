@@ -29,6 +29,7 @@ function frame(session: Buffer, revision: number, data: readonly Uint8Array[] = 
   const { bytes } = encodeHead({
     kind: 'gradients',
     chain: 7,
+    session,
     revision,
     previous: revision - 1,
     iterations: revision,

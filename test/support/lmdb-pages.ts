@@ -1,5 +1,5 @@
 /**
- * Where things lie in a file of lmdb's, read off its pages: those that the newest transaction uses, and within them the values
+ * Where things lie in a file of lmdb's, read off its pages: what the newest transaction uses of them, and within that the values
  * of entries. As of lmdb's data version 2, little-endian: a page's header has 24 bytes, with flags at 18, and 2 bytes for each
  * node behind it; a node has its size or child (4, and 2 of flags), the length of its key (2), the key and the value.
  */
@@ -11,23 +11,27 @@ export interface Extent {
 
 export const pageBytes = 4096;
 const headerBytes = 24;
+/** Of a meta page, behind which nothing is used. */
+const metaBytes = 168;
 const [branchFlag, overflowNode] = [0x01, 0x01];
 
-/** The trees of free pages and of entries, of the newest of the two meta pages. */
-function roots(file: Buffer): number[] {
+/** Where the newer of the two meta pages stands, and the roots that it has of the free pages' tree and of the entries'. */
+export function newestMeta(file: Buffer): { at: number; free: number; main: number } {
   const metas = [0, pageBytes].map((at) => ({ at, transaction: Number(file.readBigUInt64LE(at + 152)) }));
   const { at } = metas.sort((a, b) => b.transaction - a.transaction)[0] as { at: number };
-  return [88, 136].map((root) => Number(file.readBigInt64LE(at + root))).filter((page) => page >= 0);
+  return { at, free: Number(file.readBigInt64LE(at + 88)), main: Number(file.readBigInt64LE(at + 136)) };
 }
 
-/** The pages that the newest transaction uses, the two meta pages among them, and the values in them. */
-export function inUse(file: Buffer): { pages: number[]; values: Extent[] } {
-  const pages = [0, 1];
+/** What the newest transaction uses, of the two meta pages too, but for overflow pages; and the values in it. */
+export function inUse(file: Buffer): { used: Extent[]; values: Extent[] } {
+  const used = [0, 1].map((page) => ({ at: page * pageBytes, bytes: metaBytes }));
   const values: Extent[] = [];
-  const [free] = roots(file);
+  const { free, main } = newestMeta(file);
   const walk = (page: number, isEntries: boolean): void => {
-    pages.push(page);
     const begin = page * pageBytes;
+    const upper = headerBytes + file.readUInt16LE(begin + 22);
+    used.push({ at: begin, bytes: headerBytes + file.readUInt16LE(begin + 20) });
+    used.push({ at: begin + upper, bytes: pageBytes - upper });
     const isBranch = (file.readUInt16LE(begin + 18) & branchFlag) !== 0;
     const count = file.readUInt16LE(begin + 20) / 2;
     for (let k = 0; k < count; k++) {
@@ -39,6 +43,6 @@ export function inUse(file: Buffer): { pages: number[]; values: Extent[] } {
       else if ((flags & overflowNode) === 0 && isEntries) values.push({ at: value, bytes: low });
     }
   };
-  for (const root of roots(file)) walk(root, root !== free);
-  return { pages, values };
+  for (const root of [free, main]) if (root >= 0) walk(root, root !== free);
+  return { used, values };
 }
