@@ -147,8 +147,9 @@ export async function setRight(
   gone: readonly KeyEntry[],
   aside?: string,
 ): Promise<void> {
-  // What was under way when the disk failed is applied, or has failed with it.
-  for (const { live } of sessions) await live.turns.read(() => undefined);
+  // What was under way when the disk failed is applied, or has failed with it, and nothing is about to be put that was judged
+  // before: it might lead on from what has failed.
+  for (const { live } of sessions) await live.turns.alone(() => undefined);
   if (aside === undefined && journal.problem?.code === 'insufficient_storage') {
     try {
       await journal.reopen((file) => sessions.flatMap((held) => superfluous(file, held)));

@@ -55,7 +55,7 @@ async function damagePageOf(folder: string, name: string): Promise<void> {
     const pages = new Map<number, boolean>();
     for (const { at } of inUse(file).values) {
       const page = Math.floor(at / pageBytes);
-      pages.set(page, (pages.get(page) ?? true) && file[at - 21] === 1 && file.subarray(at - 20, at - 12).equals(id));
+      pages.set(page, (pages.get(page) ?? true) && file[at - 17] === 1 && file.subarray(at - 16, at - 8).equals(id));
     }
     const own = [...pages].filter(([, isOwn]) => isOwn);
     // The keys on either side of it are the session's too.
@@ -162,7 +162,7 @@ test('a crash between the new file and the recovery: the next start names who is
   // The last record of the last session: behind it nothing shows that it was there.
   await change(folder, (file) => {
     const own = inUse(file).values.filter(
-      ({ at }) => file[at - 21] === 1 && file.subarray(at - 20, at - 12).equals(id),
+      ({ at }) => file[at - 17] === 1 && file.subarray(at - 16, at - 8).equals(id),
     );
     const { at } = own.at(-1) as { at: number };
     file[at + 16] = (file[at + 16] as number) ^ 1;

@@ -393,6 +393,7 @@ describe('compact', { timeout: 240_000 }, () => {
     assert.ok(Number(after) < before / 4, stdout);
     assert.deepEqual((await readdir(join(folder, 'journal'))).filter((name) => !name.endsWith('-lock')).sort(), [
       '000002.mdb',
+      'data',
       'tail.0',
       'tail.1',
     ]);
