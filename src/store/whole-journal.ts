@@ -4,7 +4,7 @@
  */
 import { copyFile, rename } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import type { Catalogue } from './catalogue.ts';
+import { Catalogue } from './catalogue.ts';
 import type { Damage } from './checkpoint-folder.ts';
 import { type Concerns, noteConcerns, notedConcerns } from './concerns.ts';
 import { makeFolder } from './files.ts';
@@ -77,7 +77,9 @@ async function mendPages(
     }
     await noteConcerns(folder, concerned);
     await replaceBySound(folder, newest, pages);
-    if (concerned.size === 0) onDamage({ file, reason: nobodys(first.reason) });
+    const gone = pages.reasonFor(Buffer.from(Catalogue.id, 'hex'));
+    if (gone !== undefined) onDamage({ file, reason: `what is known of deleted sessions may be lost: ${gone}` });
+    else if (concerned.size === 0) onDamage({ file, reason: nobodys(first.reason) });
     return { concerned, isWhole: false };
   } finally {
     pages.close();
