@@ -64,11 +64,6 @@ export class DataFolder {
     }
   }
 
-  /** Removes those of a session's records from revision `first` to `last`, both included. */
-  async remove(session: SessionId, first: number, last: number): Promise<void> {
-    await this.clear(undefined, (id, revision) => id.equals(session) && revision >= first && revision <= last);
-  }
-
   /** Removes those that are `toGo`, all by default, or brings them into the folder `aside`. */
   async clear(
     aside: string | undefined,

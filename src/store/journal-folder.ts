@@ -1,8 +1,8 @@
 /** The files of the journal in their folder: found, made, opened, removed, and what their failures are for a client. */
-import { readdir, rename, rm, statfs } from 'node:fs/promises';
+import { copyFile, readdir, rename, rm, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Problem } from '../errors.ts';
-import { storageProblem, writeFileDurably } from './files.ts';
+import { makeFolder, storageProblem, syncFolder, writeFileDurably } from './files.ts';
 import { JournalDamage, JournalFile } from './journal-file.ts';
 
 export const unfinished = 'unfinished.tmp';
@@ -49,6 +49,20 @@ export async function journalNumbers(folder: string): Promise<number[]> {
 
 export async function removeFile(folder: string, number: number): Promise<void> {
   for (const name of [fileName(number), `${fileName(number)}-lock`]) await rm(join(folder, name), { force: true });
+}
+
+/** The file of that number is put into the folder `aside` too, as it is now; where it lies there. */
+export async function keepAside(
+  folder: string,
+  number: number,
+  aside: string,
+  put: (from: string, to: string) => Promise<void> = copyFile,
+): Promise<string> {
+  const kept = join(aside, `${fileName(number)}.${Date.now()}`);
+  await makeFolder(aside);
+  await put(join(folder, fileName(number)), kept);
+  await syncFolder(aside);
+  return kept;
 }
 
 export function openFile(path: string, make = false): JournalFile {

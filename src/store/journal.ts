@@ -21,6 +21,7 @@ import {
   fileName,
   journalNumbers,
   journalProblem,
+  keepAside,
   makeFile,
   openFile,
   probe,
@@ -51,6 +52,7 @@ export class Journal {
   #commits: GroupCommit;
   #tail: Tail;
   #problem: Problem | undefined;
+  #kept: Promise<string> | undefined;
 
   private constructor(
     folder: string,
@@ -98,11 +100,6 @@ export class Journal {
     throw new Problem(code, `the server takes no changes until the disk does: ${message}`, { headers, cause });
   }
 
-  /** Takes nothing more, since `error` says that what is there cannot be gone on with. */
-  refuse(error: unknown): void {
-    this.#problem = journalProblem(error);
-  }
-
   /** To read from. */
   get file(): JournalFile {
     if (this.#file === undefined) throw this.#problem ?? new Error('the journal must be open to be read');
@@ -135,6 +132,12 @@ export class Journal {
       const { code, message, cause } = journalProblem(error);
       throw this.#failed(new Problem(code, message, { cause, applied: 'unknown', headers: { 'retry-after': '5' } }));
     });
+  }
+
+  /** A copy of the file as it is now goes into the folder `aside`, once; where it lies there. */
+  keepCopy(aside: string): Promise<string> {
+    this.#kept ??= keepAside(this.#folder, this.#number, aside);
+    return this.#kept;
   }
 
   /** Removes the data that no record has, or brings them into the folder `aside`, if one is given. */
@@ -171,15 +174,15 @@ export class Journal {
     await this.#commits.flush();
   }
 
-  /** Removes a session's records from revision `first` to `last`, both included. */
-  async removeRecords(session: SessionId, first: number, last: number): Promise<void> {
+  /** Removes a session's records from revision `first` to `last`, both included; their data, or brings them into `aside`. */
+  async removeRecords(session: SessionId, first: number, last: number, aside?: string): Promise<void> {
     await this.flush();
     for (;;) {
       const entries = this.file.recordEntries(session, first, last, removedAtOnce);
       if (entries.length === 0) break;
       await this.submit((file) => file.remove(entries), entries.length * removedEntryBytes);
     }
-    await this.#data.remove(session, first, last);
+    await this.#data.clear(aside, (id, revision) => id.equals(session) && revision >= first && revision <= last);
   }
 
   /** Removes a session's idempotency keys up to number `last`, included. */
@@ -202,14 +205,14 @@ export class Journal {
    * gone, what follows can be written too. What it throws is passed on; throws a Problem where the disk still fails.
    */
   async reopen(superfluous: (file: JournalFile) => Buffer[]): Promise<void> {
-    await this.#replace(this.#number, () => openFile(this.#path(this.#number)), superfluous);
+    await this.#replace(() => openFile(this.#path(this.#number)), superfluous);
   }
 
   /**
-   * After any other failure, or damage: a new file, which begins with what `fill` puts there, when all that the old one is
-   * needed for is in checkpoints. The old one goes to the folder `aside`, if one is given, with its pages as they are.
+   * After any other failure: a new file, which begins with what `fill` puts there, when all that the old one is needed for is in
+   * checkpoints.
    */
-  async beginAnew(fill: (file: JournalFile) => void, fillBytes: number, aside?: string): Promise<void> {
+  async beginAnew(fill: (file: JournalFile) => void, fillBytes: number): Promise<void> {
     const temporary = join(this.#folder, unfinished);
     const old = this.#number;
     const open = async (): Promise<JournalFile> => {
@@ -224,16 +227,13 @@ export class Journal {
         .finally(() => file.close());
       await rename(temporary, this.#path(old + 1));
       await syncFolder(this.#folder);
+      // Whatever happens from here on, the next start begins with it.
+      this.#number = old + 1;
+      await this.#data.clear(undefined);
       return openFile(this.#path(old + 1));
     };
-    await this.#replace(old + 1, open, () => []);
-    await this.#data.clear(aside);
-    if (aside === undefined) await removeFile(this.#folder, old);
-    else {
-      await makeFolder(aside);
-      await rename(this.#path(old), join(aside, `${fileName(old)}.${Date.now()}`));
-      await removeFile(this.#folder, old);
-    }
+    await this.#replace(open, () => []);
+    await removeFile(this.#folder, old);
   }
 
   async close(): Promise<void> {
@@ -248,7 +248,6 @@ export class Journal {
 
   /** Puts another file in place of the one that there is, which is closed first; if that fails, there is none. */
   async #replace(
-    number: number,
     open: () => JournalFile | Promise<JournalFile>,
     superfluous: (file: JournalFile) => Buffer[],
   ): Promise<void> {
@@ -274,7 +273,6 @@ export class Journal {
     }
     this.#file = file;
     this.#commits = this.#commitsOf(file);
-    this.#number = number;
     this.#problem = undefined;
   }
 

@@ -3,7 +3,7 @@
  * be read is set aside and reported, and costs no more than it must.
  */
 
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { Session } from '../session/session.ts';
 import { ChangeLog } from './change-log.ts';
 import { CheckpointFolder, type LoadedCheckpoint } from './checkpoint-folder.ts';
@@ -64,7 +64,9 @@ export async function recover(
   const read = await replay(session, sessionJournal, checkpoints, undefined, progress);
   const replayed = leadOn(sessionJournal, session, read);
   const reached = session.revision;
-  if (replayed.damage !== undefined) reportLoss(folder, concern?.file ?? journal.file.path, session, replayed.damage);
+  const aside = join(dirname(folder.aside), 'journal');
+  const kept = replayed.damage && (concern?.file ?? (await journal.keepCopy(aside).catch(() => undefined)));
+  if (replayed.damage !== undefined) reportLoss(folder, kept ?? journal.file.path, session, replayed.damage);
   else if (concern !== undefined) reportConcern(folder, concern, session, reached === record.revision_limit);
   const held = await goOn({
     folder,
@@ -76,7 +78,7 @@ export async function recover(
     replayed,
     isConcerned: concern !== undefined,
   });
-  if (concern !== undefined && replayed.damage !== undefined) await beginAnew(held, journal, reached);
+  if (kept !== undefined) await beginAnew(held, journal, reached, aside);
   return { held, replayed };
 }
 
@@ -93,7 +95,7 @@ interface Arrived {
   readonly isConcerned: boolean;
 }
 
-/** The next record leads on from the last one. Damaged ones are not led on from: they go aside with the whole journal. */
+/** The next record leads on from the last one. Damaged ones are not led on from. */
 function leadOn(journal: SessionJournal, { revision }: Session, replayed: Replayed): Replayed {
   if (replayed.damage !== undefined) return replayed;
   try {
@@ -169,10 +171,10 @@ function sessionOf({ name, executor }: SessionFolder, { description, contents }:
 }
 
 /** Records behind a gap lead nowhere; the next ones lead on from a checkpoint. Where the disk takes none, it is tried again later. */
-async function beginAnew(held: HeldSession, journal: Journal, reached: number): Promise<void> {
+async function beginAnew(held: HeldSession, journal: Journal, reached: number, aside: string): Promise<void> {
   try {
     await held.checkpoints.write();
-    await journal.removeRecords(held.live.log.journal.id, reached + 1, Number.POSITIVE_INFINITY);
+    await journal.removeRecords(held.live.log.journal.id, reached + 1, Number.POSITIVE_INFINITY, aside);
   } catch {}
 }
 

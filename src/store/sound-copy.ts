@@ -4,7 +4,7 @@
  */
 import { copyFile, link, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { makeFolder, syncFolder } from './files.ts';
+import { syncFolder } from './files.ts';
 import { fileName, openFile, removeFile, requireRoom, unfinished } from './journal-folder.ts';
 import type { JournalPages, SoundEntry } from './journal-pages.ts';
 
@@ -14,21 +14,15 @@ const entryBytes = 256;
 const bytesAtOnce = 8 * 1024 * 1024;
 const entriesAtOnce = 10_000;
 
-/** The file of that number gets a second name `aside`, so that it is not lost whatever happens now. Returns it. */
-export async function keepAside(folder: string, number: number, aside: string): Promise<string> {
-  const kept = join(aside, `${fileName(number)}.${Date.now()}`);
-  await makeFolder(aside);
-  await link(join(folder, fileName(number)), kept).catch((error) =>
-    copyInstead(error, join(folder, fileName(number)), kept),
-  );
-  await syncFolder(aside);
-  return kept;
-}
-
-/** Where files cannot have two names. */
-async function copyInstead(error: NodeJS.ErrnoException, from: string, to: string): Promise<void> {
-  if (error.code !== 'EPERM' && error.code !== 'ENOTSUP' && error.code !== 'EMLINK') throw error;
-  await copyFile(from, to);
+/** A second name for a file that nobody writes to any more or, where files cannot have two, a copy. */
+export async function linkOrCopy(from: string, to: string): Promise<void> {
+  try {
+    await link(from, to);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code !== 'EPERM' && code !== 'ENOTSUP' && code !== 'EMLINK') throw error;
+    await copyFile(from, to);
+  }
 }
 
 /** In place of the file of that number there is another, of the next one, with its sound entries. */

@@ -33,8 +33,6 @@ export interface Started {
   readonly journal: Journal;
   readonly catalogue: Catalogue;
   readonly deletions: Deletions;
-  /** Whether something in the journal could not be read, so that another must take its place. */
-  readonly isDamaged: boolean;
 }
 
 export async function start(task: Start): Promise<Started> {
@@ -52,13 +50,13 @@ export async function start(task: Start): Promise<Started> {
   if (concern !== undefined && !live.some(({ record }) => concerned.has(record.journal)))
     task.onDamage({ file: concern.file, reason: nobodys(concern.reason) });
   task.onExpected(live.length);
-  const isDamaged = await recoverAll(task, live, journal, concerned);
+  await recoverAll(task, live, journal, concerned);
   if (concerned.size > 0) await forgetConcerns(folder);
   const known = new Set(live.map(({ record }) => record.journal));
   for (const id of journal.file.sessions()) {
     if (!known.has(id.toString('hex')) && !Catalogue.isIts(id)) await journal.forget(id);
   }
-  return { journal, catalogue, deletions, isDamaged };
+  return { journal, catalogue, deletions };
 }
 
 /** The sessions that there are; a file among their folders is nobody's. */
@@ -73,25 +71,19 @@ async function find({ folder, place }: Start): Promise<FoundSession[]> {
   return found;
 }
 
-/** Whether a part of the journal could not be read that was taken for sound. */
 async function recoverAll(
   { onChange, onSession }: Start,
   found: readonly FoundSession[],
   journal: Journal,
   concerned: Concerns,
-): Promise<boolean> {
+): Promise<void> {
   const waiting = [...found];
-  let isDamaged = false;
   const work = async (): Promise<void> => {
     for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
       const concern = concerned.get(next.record.journal);
       const recovered = await recover(next, journal, concern, onChange);
-      if (recovered === undefined) continue;
-      // Of a session that is concerned, the damaged file is aside already.
-      if (recovered.replayed.damage !== undefined && concern === undefined) isDamaged = true;
-      onSession(recovered.held, recovered.replayed.changes);
+      if (recovered !== undefined) onSession(recovered.held, recovered.replayed.changes);
     }
   };
   await Promise.all(Array.from({ length: recoveredAtOnce }, work));
-  return isDamaged;
 }

@@ -62,8 +62,6 @@ export class Store {
   readonly #timer: NodeJS.Timeout;
   #started: Started | undefined;
   #mending: Promise<void> | undefined;
-  /** Where the journal goes, if it is damaged and another must take its place. */
-  #aside: string | undefined;
   #expected: number | undefined;
   #replayed = 0;
   #ready = false;
@@ -125,10 +123,6 @@ export class Store {
         this.#log.info({ session: held.name, iterations: held.contents.iterations, changes }, 'session recovered');
       },
     });
-    if (this.#started.isDamaged) {
-      this.#aside = join(this.#folder, 'damaged', 'journal');
-      await this.#mend().catch((error) => this.#started?.journal.refuse(error));
-    }
     this.#ready = true;
     const milliseconds = Math.round(performance.now() - started);
     this.#log.info({ sessions: this.#sessions.size, changes: this.#replayed, milliseconds }, 'all sessions recovered');
@@ -281,7 +275,6 @@ export class Store {
 
   async #mend(): Promise<void> {
     const { journal, catalogue } = this.#started as Started;
-    await setRight(journal, catalogue, this.held, this.#names.elsewhere, this.#aside);
-    this.#aside = undefined;
+    await setRight(journal, catalogue, this.held, this.#names.elsewhere);
   }
 }

@@ -12,11 +12,11 @@ import type { HeldSession } from './held-session.ts';
 import { encodeEntry, type KeyEntry } from './idempotency.ts';
 import { Journal } from './journal.ts';
 import { JournalDamage, type JournalFile } from './journal-file.ts';
-import { fileName, journalNumbers } from './journal-folder.ts';
+import { fileName, journalNumbers, keepAside } from './journal-folder.ts';
 import { JournalPages } from './journal-pages.ts';
 import { takeTail } from './left-in-tail.ts';
 import type { FoundSession } from './recovery.ts';
-import { keepAside, replaceBySound } from './sound-copy.ts';
+import { linkOrCopy, replaceBySound } from './sound-copy.ts';
 
 /** Entries of records that memory does not have: of one transaction's requests. */
 const entriesMax = 1_000_000;
@@ -69,7 +69,7 @@ async function mendPages(
     const [first] = pages.faults;
     const noted = await notedConcerns(folder);
     if (first === undefined) return { concerned: noted, isWhole: noted.size === 0 };
-    const file = await keepAside(folder, newest, aside);
+    const file = await keepAside(folder, newest, aside, linkOrCopy);
     const concerned = new Map(noted);
     for (const { record } of found) {
       const reason = pages.reasonFor(Buffer.from(record.journal, 'hex'));
@@ -147,12 +147,11 @@ export async function setRight(
   catalogue: Catalogue,
   sessions: readonly HeldSession[],
   gone: readonly KeyEntry[],
-  aside?: string,
 ): Promise<void> {
   // What was under way when the disk failed is applied, or has failed with it, and nothing is about to be put that was judged
   // before: it might lead on from what has failed.
   for (const { live } of sessions) await live.turns.alone(() => undefined);
-  if (aside === undefined && journal.problem?.code === 'insufficient_storage') {
+  if (journal.problem?.code === 'insufficient_storage') {
     try {
       await journal.reopen((file) => sessions.flatMap((held) => superfluous(file, held)));
       for (const { live } of sessions) live.log.journal.goOnFrom(live.session.revision);
@@ -168,7 +167,7 @@ export async function setRight(
     for (const [{ live }, own] of keys) live.log.journal.moveTo(file, own);
   };
   const count = [...keys.values()].reduce((sum, own) => sum + own.length, gone.length);
-  await journal.beginAnew(fill, count * keyBytes, aside);
+  await journal.beginAnew(fill, count * keyBytes);
   for (const { live } of sessions) live.log.beganAnew(live.durability);
 }
 

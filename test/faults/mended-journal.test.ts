@@ -48,9 +48,10 @@ async function idOf(folder: string, name: string): Promise<Buffer> {
   return Buffer.from(record.journal, 'hex');
 }
 
-/** Overwrites a page that only the session's records are in. */
-async function damagePageOf(folder: string, name: string): Promise<void> {
+/** Overwrites a page that only the session's records are in; returns where it begins. */
+async function damagePageOf(folder: string, name: string): Promise<number> {
   const id = await idOf(folder, name);
+  let begin = 0;
   await change(folder, (file) => {
     const pages = new Map<number, boolean>();
     for (const { at } of inUse(file).values) {
@@ -61,8 +62,27 @@ async function damagePageOf(folder: string, name: string): Promise<void> {
     // The keys on either side of it are the session's too.
     assert.ok(own.length >= 4, `the session must have some pages of its own: ${own.length}`);
     const [page] = own[own.length - 2] as [number, boolean];
-    file.fill(0xff, page * pageBytes, (page + 1) * pageBytes);
+    begin = page * pageBytes;
+    file.fill(0xff, begin, begin + pageBytes);
   });
+  return begin;
+}
+
+/** Flips a bit of the data of a late record of the session; returns where its page begins. */
+async function damageRecordOf(folder: string, name: string): Promise<number> {
+  const id = await idOf(folder, name);
+  let begin = 0;
+  await change(folder, (file) => {
+    const own = inUse(file).values.filter(
+      ({ at }) => file[at - 17] === 1 && file.subarray(at - 16, at - 8).equals(id) && file.readDoubleBE(at - 8) === 70,
+    );
+    assert.equal(own.length, 1, 'the record must be in the file');
+    const [{ at, bytes }] = own as [{ at: number; bytes: number }];
+    const last = at + bytes - 1;
+    file[last] = (file[last] as number) ^ 4;
+    begin = last - (last % pageBytes);
+  });
+  return begin;
 }
 
 async function isSound(folder: string): Promise<void> {
@@ -72,40 +92,43 @@ async function isSound(folder: string): Promise<void> {
   assert.deepEqual(pages.faults, []);
 }
 
-test('a page of one session: it goes on from where its records lead, the others keep all, their past too', async (t) => {
-  const folder = await prepare(t);
-  await damagePageOf(folder, 'b');
-  const damaged = await readFile(join(folder, journal));
-  const api = await startApi(t, {}, folder);
-  const { store } = api;
-  assert.deepEqual(
-    store.status.damaged.map(({ session }) => session),
-    ['b'],
-  );
-  const kept = await readdir(join(folder, 'damaged/journal'));
-  assert.equal(kept.length, 1);
-  assert.ok(damaged.equals(await readFile(join(folder, 'damaged/journal', kept[0] as string))));
-  const { iterations } = heldState(store.session('b'));
-  assert.ok(iterations >= steps / 2 && iterations < steps, `b is at ${iterations}`);
-  for (const name of names) {
-    const state = heldState(store.session(name));
-    assert.equal(state.digest, await pathAt(name === 'b' ? iterations : steps));
-    assert.equal(store.session(name).live.log.level('always'), 'always', name);
-  }
-  for (const name of ['a', 'c']) {
-    for (const past of [1, 39, 41, 79]) {
-      const into = `${name}-${past}`;
-      succeeded(await api.call('POST', `/v1/sessions/${name}/fork`, { json: { name: into, iterations: past } }), 201);
-      assert.equal(heldState(store.session(into)).digest, await pathAt(past));
+for (const [what, damage] of Object.entries({ 'a page': damagePageOf, 'the data of a record': damageRecordOf })) {
+  test(`${what} of one session: it goes on from where its records lead, the others keep all, their past too`, async (t) => {
+    const folder = await prepare(t);
+    const page = await damage(folder, 'b');
+    const damaged = (await readFile(join(folder, journal))).subarray(page, page + pageBytes);
+    const api = await startApi(t, {}, folder);
+    const { store } = api;
+    assert.deepEqual(
+      store.status.damaged.map(({ session }) => session),
+      ['b'],
+    );
+    const kept = await readdir(join(folder, 'damaged/journal'));
+    assert.equal(kept.length, 1);
+    const copy = await readFile(join(folder, 'damaged/journal', kept[0] as string));
+    assert.ok(damaged.equals(copy.subarray(page, page + pageBytes)), 'what was damaged must be kept');
+    const { iterations } = heldState(store.session('b'));
+    assert.ok(iterations >= steps / 2 && iterations < steps, `b is at ${iterations}`);
+    for (const name of names) {
+      const state = heldState(store.session(name));
+      assert.equal(state.digest, await pathAt(name === 'b' ? iterations : steps));
+      assert.equal(store.session(name).live.log.level('always'), 'always', name);
     }
-  }
-  for (const name of names) await advance(store.session(name), 3);
-  const again = await openStore(t, await crashedCopy(t, folder));
-  assert.deepEqual(again.store.status.damaged, []);
-  assert.equal(heldState(again.store.session('b')).digest, await pathAt(iterations + 3));
-  assert.equal(heldState(again.store.session('a')).digest, await pathAt(steps + 3));
-  await isSound(folder);
-});
+    for (const name of ['a', 'c']) {
+      for (const past of [1, 39, 41, 79]) {
+        const into = `${name}-${past}`;
+        succeeded(await api.call('POST', `/v1/sessions/${name}/fork`, { json: { name: into, iterations: past } }), 201);
+        assert.equal(heldState(store.session(into)).digest, await pathAt(past));
+      }
+    }
+    for (const name of names) await advance(store.session(name), 3);
+    const again = await openStore(t, await crashedCopy(t, folder));
+    assert.deepEqual(again.store.status.damaged, []);
+    assert.equal(heldState(again.store.session('b')).digest, await pathAt(iterations + 3));
+    assert.equal(heldState(again.store.session('a')).digest, await pathAt(steps + 3));
+    await isSound(folder);
+  });
+}
 
 test('the list of free pages: it is named without a session, and costs nothing', async (t) => {
   const folder = await prepare(t);
@@ -162,9 +185,7 @@ test('a crash between the new file and the recovery: the next start names who is
   const id = await idOf(folder, 'c');
   // The last record of the last session: behind it nothing shows that it was there.
   await change(folder, (file) => {
-    const own = inUse(file).values.filter(
-      ({ at }) => file[at - 17] === 1 && file.subarray(at - 16, at - 8).equals(id),
-    );
+    const own = inUse(file).values.filter(({ at }) => file[at - 17] === 1 && file.subarray(at - 16, at - 8).equals(id));
     const { at } = own.at(-1) as { at: number };
     file[at + 16] = (file[at + 16] as number) ^ 1;
   });
