@@ -13,8 +13,10 @@ interface Waiting {
   readonly reject: (problem: unknown) => void;
 }
 
-/** How long a change that nobody waits for does. */
-const patienceMs = 20;
+/** How long a change that nobody waits for does: each transaction keeps the disk from those that somebody waits for. */
+const patienceMs = 250;
+/** Or until there are so many bytes. */
+const patientBytesMax = 4 * 1024 * 1024;
 
 export class GroupCommit {
   readonly #file: JournalFile;
@@ -45,7 +47,7 @@ export class GroupCommit {
     return new Promise((resolve, reject) => {
       this.#waiting.push({ put, bytes, resolve, reject });
       this.#bytes += bytes;
-      if (isUrgent) this.#hurry();
+      if (isUrgent || this.#bytes > patientBytesMax) this.#hurry();
       else this.#timer ??= setTimeout(() => this.#hurry(), patienceMs);
     });
   }

@@ -3,6 +3,15 @@ import type { Journal } from './journal.ts';
 import { smallBytes } from './journal-folder.ts';
 import { readLeft } from './tail-frames.ts';
 
+/** Put in one transaction, or a few. */
+const bytesAtOnce = 8 * 1024 * 1024;
+
+/** Where a session's records and idempotency keys end. */
+interface End {
+  revision: number;
+  key: number;
+}
+
 /**
  * Before anything else is put. `reached`: the sessions that there are, by id in hexadecimal, and the revisions of their newest
  * checkpoints. Returns those of which something is lost.
@@ -10,16 +19,37 @@ import { readLeft } from './tail-frames.ts';
 export async function takeTail(journal: Journal, reached: ReadonlyMap<string, number>): Promise<Set<string>> {
   const { file } = journal;
   const left = await readLeft(journal.tail.paths);
+  const ends = new Map<string, End>();
+  let putting: Promise<void>[] = [];
+  let bytes = 0;
   try {
     for await (const { session, key, head, headBytes, data } of left.frames()) {
-      const checkpoint = reached.get(session.toString('hex'));
-      // Of a session that is no more, or lmdb has it, or what it leads on from was never acknowledged, nor was it.
-      if (checkpoint === undefined || head.previous !== Math.max(checkpoint, file.lastRevision(session))) continue;
-      await journal.submit(() => {
+      const id = session.toString('hex');
+      const checkpoint = reached.get(id);
+      // Of a session that is no more.
+      if (checkpoint === undefined) continue;
+      const end = ends.get(id) ?? {
+        revision: Math.max(checkpoint, file.lastRevision(session)),
+        key: file.lastKey(session),
+      };
+      // lmdb has it, or what it leads on from was never acknowledged, nor was it.
+      if (head.previous !== end.revision) continue;
+      ends.set(id, end);
+      end.revision = head.revision;
+      const number = key === undefined ? 0 : ++end.key;
+      const put = journal.submit(() => {
         file.putRecord(session, head.revision, headBytes, [data]);
-        if (key !== undefined) file.putKey(session, file.lastKey(session) + 1, key);
+        if (key !== undefined) file.putKey(session, number, key);
       }, smallBytes + data.length);
+      put.catch(() => undefined);
+      putting.push(put);
+      bytes += smallBytes + data.length;
+      if (bytes < bytesAtOnce) continue;
+      await Promise.all(putting);
+      putting = [];
+      bytes = 0;
     }
+    await Promise.all(putting);
     return new Set(left.lost.flatMap((session) => session?.toString('hex') ?? [...reached.keys()]));
   } finally {
     await left.close();

@@ -26,7 +26,7 @@ const large: Training = {
 };
 const byHand = { every_steps: null, every_seconds: null };
 /** Longer than what is acknowledged from the tail takes to come into lmdb. */
-const lagMs = 100;
+const lagMs = 400;
 /** More than any change makes of one kind. */
 const positionsMax = 40;
 
