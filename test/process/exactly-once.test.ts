@@ -19,7 +19,7 @@ const root = fileURLToPath(new URL('../..', import.meta.url));
 const seed = Number(process.env.CRASH_SEED ?? 1);
 const checkpointing = { every_steps: 7, every_seconds: null, keep: 2 };
 
-test(`each keyed push is applied exactly once through 50 kills (seed ${seed})`, { timeout: 300_000 }, async (t) => {
+test(`each keyed push is applied exactly once through 50 kills (seed ${seed})`, { timeout: 900_000 }, async (t) => {
   const entry = await build(t);
   const [dataDir, aside] = [await temporaryFolder(t), await temporaryFolder(t)];
   const reference = launch(t, { entry, env: { DATA_DIR: aside, ...quiet } });

@@ -52,7 +52,16 @@ export async function startApi(
   folder?: string,
 ): Promise<Api> {
   const dataDir = folder ?? (await mkdtemp(join(tmpdir(), 'adamax-')));
-  if (folder === undefined) t.after(() => rm(dataDir, { recursive: true, force: true }));
+  const closing: (() => Promise<void>)[] = [];
+  // In one hook: where one fails, those behind it do not run, and an open server keeps the process.
+  t.after(async () => {
+    for (const close of closing) await close();
+    if (folder === undefined) await rm(dataDir, { recursive: true, force: true });
+  });
+  return openApi(dataDir, overrides, closing);
+}
+
+async function openApi(dataDir: string, overrides: Partial<Config>, closing: (() => Promise<void>)[]): Promise<Api> {
   const config = { ...readConfig({ DATA_DIR: dataDir, LOG_LEVEL: 'silent' }), ...overrides };
   const log = pino({ level: config.logLevel });
   const store = await Store.open(config, log);
@@ -68,7 +77,7 @@ export async function startApi(
     await app.close();
     await store.close();
   };
-  t.after(close);
+  closing.push(close);
   return {
     app,
     store,
@@ -76,7 +85,7 @@ export async function startApi(
     call: (method, path, call = {}) => callApi(app, truth, method, path, call),
     async restart() {
       await close();
-      return startApi(t, overrides, dataDir);
+      return openApi(dataDir, overrides, closing);
     },
   };
 }

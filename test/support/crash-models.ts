@@ -45,7 +45,7 @@ const sparse = (shape: readonly number[], dtype: 'F32' | 'F64' = 'F32') => ({ sh
 export const models = {
   small: { format: 'json', variables: { kernel: dense([6, 4]), bias: dense([4], 'F64') } },
   embedding: { format: 'json', variables: { rows: sparse([50, 8]), exact: sparse([20, 2], 'F64'), scale: dense([]) } },
-  large: { format: 'safetensors', variables: { kernel: dense([400, 500]), rows: sparse([1000, 4]) } },
+  large: { format: 'safetensors', variables: { kernel: dense([600, 500]), rows: sparse([1000, 4]) } },
 } satisfies Record<string, Model>;
 
 export function randomModel(random: Random): Model {
