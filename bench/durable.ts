@@ -10,6 +10,7 @@ import { startServer } from './server.ts';
 export const floats = 1_000;
 export const withoutJournal = 'the same without a journal';
 export const connectionCounts = [1, 16, 64] as const;
+export const warmUpPushes = 20_000;
 /** More than all samples write. */
 export const diskBytes = 4e9;
 
@@ -30,11 +31,17 @@ export async function* durableRows(
   const server = await startServer(children);
   const session = await server.createSession({ w: [floats] }, 'always');
   const bytes = recordBytes();
+  await warmUp(children, server.port, session);
   for (const connections of connectionCounts) {
     const flood = new Flood(children, 'safetensors', floats, connections);
     const pairs = await comparePairs(flood.requests(server.port, `${session}/gradients`), write(bytes, connections));
     yield { what: whatIsPushed(connections), against, target, result: asRate(pairs, 1, 'pushes') };
   }
+}
+
+/** A training is longer than what a process needs to get up to speed, and than the samples. */
+export async function warmUp(children: Children, port: number, session: string): Promise<void> {
+  await new Flood(children, 'safetensors', floats, 16).requests(port, `${session}/gradients`)(warmUpPushes);
 }
 
 /** What such a push puts in the journal. */

@@ -49,7 +49,8 @@ export class JournalDamage extends Error {
 
 /** Of the pages that a transaction writes anew besides what it puts: of the tree, and of the list of free ones. */
 const changedPagesBytes = 256 * 1024;
-/** Bytes read in one turn. */
+/** Keys, and bytes of entries, that are listed at a time. */
+const keysAtOnce = 1_000;
 const readAtOnce = 8 * 1024 * 1024;
 
 export class JournalFile {
@@ -145,12 +146,17 @@ export class JournalFile {
 
   /** The records behind revision `after`, in order. Throws `JournalDamage` where one cannot be read. */
   *records(session: SessionId, after: number): Generator<StoredRecord> {
+    const memory = new Scratch();
     for (let from = after; ; ) {
-      const batch = this.#readBatch(session, from);
-      const last = batch.at(-1);
+      const keys = [...this.#db.getKeys({ ...range(recordPrefix, session, from), limit: keysAtOnce })];
+      for (const key of keys) {
+        // One that was removed meanwhile is none.
+        const value = memory.copyOf(this.#db.getBinaryFast(key));
+        if (value !== undefined) yield* this.#whole(session, numberOf(key), value);
+      }
+      const last = keys.at(-1);
       if (last === undefined) return;
-      for (const { revision, value } of batch) yield* this.#whole(session, revision, value);
-      from = last.revision;
+      from = numberOf(last);
     }
   }
 
@@ -238,17 +244,6 @@ export class JournalFile {
     return this.#db.getStats() as { lastPageNumber: number; pageSize: number };
   }
 
-  #readBatch(session: SessionId, after: number): { revision: number; value: Buffer }[] {
-    const batch: { revision: number; value: Buffer }[] = [];
-    let left = readAtOnce;
-    for (const { key, value } of this.#db.getRange(range(recordPrefix, session, after))) {
-      batch.push({ revision: numberOf(key), value });
-      left -= value.length;
-      if (left <= 0) break;
-    }
-    return batch;
-  }
-
   /** One record with its data, checked. */
   *#whole(session: SessionId, revision: number, value: Buffer): Generator<StoredRecord> {
     const head = readHead(session, revision, value);
@@ -265,6 +260,20 @@ export class JournalFile {
     } finally {
       bodyPool.give(data);
     }
+  }
+}
+
+/** Memory for one value at a time: what lmdb has read goes with its next call, and fresh memory takes longer than a step. */
+class Scratch {
+  #memory = Buffer.alloc(65_536);
+
+  copyOf(value: Buffer | undefined): Buffer | undefined {
+    if (value === undefined) return;
+    // It is all of lmdb's memory for values, with a length that says how much of it is one.
+    const { buffer, byteOffset, length } = value;
+    if (length > this.#memory.length) this.#memory = Buffer.alloc(2 * length);
+    this.#memory.set(new Uint8Array(buffer, byteOffset, length));
+    return this.#memory.subarray(0, length);
   }
 }
 

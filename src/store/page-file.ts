@@ -1,11 +1,16 @@
 /**
  * The pages of a file of lmdb's, read with calls that can fail: a page that is not there, or that the disk cannot give, is a
- * fault. None is kept: those that follow each other in a tree lie anywhere in a file that may be larger than the memory.
+ * fault. Those that follow each other in a tree lie anywhere in a file that may be larger than the memory, but for values
+ * that were put one after the other: where pages are asked for in their order, more of them are read at a time.
  */
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { claimedPageSize, metaBytes, PageFault, readMeta } from './lmdb-page.ts';
 
 const pageSizes = [4096, 8192, 16_384, 32_768, 65_536];
+/** Read at a time in order. */
+const windowBytes = 1024 * 1024;
+/** So many pages further on are still in order. */
+const nearPages = 16;
 
 export class PageFile {
   readonly path: string;
@@ -13,6 +18,11 @@ export class PageFile {
   /** Whole ones. */
   readonly pages: number;
   readonly #file: number;
+  readonly #window = Buffer.alloc(windowBytes);
+  /** Where in the file the window is, and how much of it is filled. */
+  #windowAt = 0;
+  #windowBytes = 0;
+  #last = 0;
 
   private constructor(path: string, file: number, size: number) {
     this.path = path;
@@ -40,8 +50,28 @@ export class PageFile {
   /** Fills `into` from the beginning of page `number`, over as many as it takes, behind `skip` bytes. Throws `PageFault`. */
   read(number: number, into: Buffer, skip = 0): Buffer {
     this.require(number, Math.ceil((skip + into.length) / this.pageSize));
-    readFully(this.#file, into, number * this.pageSize + skip, number);
+    const at = number * this.pageSize + skip;
+    const isNear = number > this.#last && number <= this.#last + nearPages;
+    this.#last = number;
+    if (isNear && !this.#has(at, into.length)) this.#moveWindow(number * this.pageSize);
+    if (this.#has(at, into.length)) this.#window.copy(into, 0, at - this.#windowAt);
+    else readFully(this.#file, into, at, number);
     return into;
+  }
+
+  #has(at: number, bytes: number): boolean {
+    return at >= this.#windowAt && at + bytes <= this.#windowAt + this.#windowBytes;
+  }
+
+  /** What the disk cannot give is asked for again, page by page. */
+  #moveWindow(at: number): void {
+    this.#windowAt = at;
+    this.#windowBytes = 0;
+    try {
+      this.#windowBytes = readSync(this.#file, this.#window, 0, windowBytes, at);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EIO') throw error;
+    }
   }
 
   close(): void {
