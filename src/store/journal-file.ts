@@ -129,10 +129,8 @@ export class JournalFile {
   *keys(session: SessionId): Generator<{ number: number; value: Buffer }> {
     for (const { key, value } of this.#db.getRange(range(keyPrefix, session, -1))) {
       const number = numberOf(key);
-      if (!isSealed(key, value))
-        throw new JournalDamage(
-          `an idempotency key must have the checksum that it carries. It has another (key ${number})`,
-        );
+      const rule = 'an idempotency key must have the checksum that it carries';
+      if (!isSealed(key, value)) throw new JournalDamage(`${rule}. It has another (key ${number})`);
       yield { number, value: value.subarray(sealBytes) };
     }
   }
@@ -150,8 +148,8 @@ export class JournalFile {
     for (let from = after; ; ) {
       const keys = [...this.#db.getKeys({ ...range(recordPrefix, session, from), limit: keysAtOnce })];
       for (const key of keys) {
-        // One that was removed meanwhile is none.
         const value = memory.copyOf(this.#db.getBinaryFast(key));
+        // Unless it was removed meanwhile.
         if (value !== undefined) yield* this.#whole(session, numberOf(key), value);
       }
       const last = keys.at(-1);
