@@ -18,8 +18,11 @@ const chunkBytes = 1024 * 1024;
 
 /** The bytes in pieces of at most 1 MiB, each good until the next one is asked for. Nothing may change meanwhile. */
 export function* canonicalBytes(variables: ReadonlyMap<string, Variable>): Generator<Uint8Array> {
-  const chunk = Buffer.allocUnsafeSlow(chunkBytes);
   const sorted = [...variables.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
+  // No more than is needed: of a small model's, memory for it would take most of the time.
+  const bytesOf = ({ dtype, shape }: Variable): number => elementCount(shape) * bytesPerElement[dtype];
+  const largest = sorted.reduce((most, variable) => Math.max(most, bytesOf(variable)), 0);
+  const chunk = Buffer.allocUnsafeSlow(Math.min(chunkBytes, largest));
   for (const { name, dtype, shape, memory } of sorted) {
     yield Buffer.from(`${JSON.stringify([name, dtype, shape])}\n`);
     const size = bytesPerElement[dtype];
