@@ -29,6 +29,7 @@ export async function probe(folder: string): Promise<void> {
 export async function makeFile(folder: string): Promise<void> {
   await openFile(join(folder, unfinished), true).close();
   await rename(join(folder, unfinished), join(folder, fileName(1)));
+  await rm(join(folder, `${unfinished}-lock`), { force: true });
 }
 
 /** ENOSPC and EDQUOT, which lmdb gives as numbers, and its own of a file that has grown as large as it can. */

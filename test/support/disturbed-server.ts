@@ -11,7 +11,7 @@ import type { Fault } from './failing-calls.ts';
 import { type ServerProcess, startServer } from './server-process.ts';
 
 /** Long enough for a busy machine; the server itself is to be back within a few seconds. */
-const patienceMs = 20_000;
+const patienceMs = 60_000;
 
 /** One session, and the push that is sent again and again. */
 export interface Training {
