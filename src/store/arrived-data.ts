@@ -3,8 +3,7 @@
  * there: what stands behind the header of a safetensors file, in one piece, if the body names its tensors in their order.
  */
 import { readHeaderLength } from '../tensor/safetensors.ts';
-import type { DataFile } from './data-file.ts';
-import { runsOf } from './journal-entries.ts';
+import { type DataFile, runsOf } from './data-file.ts';
 
 const lengthBytes = 8;
 

@@ -15,7 +15,7 @@ const syncedAtOnce = 16 * 1024 * 1024;
 export class DataFile {
   #path: string;
   readonly #onWrite: (bytes: number) => void;
-  /** What is to be written from `#written` on: views of memory that must stay as it is. */
+  /** What is to be written next: views of memory that must stay as it is. */
   #waiting: Uint8Array[] = [];
   #waitingBytes = 0;
   #bytes = 0;
@@ -52,10 +52,7 @@ export class DataFile {
   put(view: Uint8Array): void {
     this.#checksum = crc32(view, this.#checksum);
     this.#bytes += view.length;
-    const last = this.#waiting.at(-1);
-    if (last?.buffer === view.buffer && last.byteOffset + last.length === view.byteOffset) {
-      this.#waiting[this.#waiting.length - 1] = new Uint8Array(last.buffer, last.byteOffset, last.length + view.length);
-    } else this.#waiting.push(view);
+    this.#waiting.push(view);
     this.#waitingBytes += view.length;
     if (this.#waitingBytes >= writtenAtOnce) this.#writing ??= this.#write();
   }
@@ -94,12 +91,12 @@ export class DataFile {
     try {
       const file = await this.#file;
       while (!this.#isOver && this.#waitingBytes > (this.#isWhole ? 0 : writtenAtOnce - 1)) {
-        const views = this.#waiting;
+        const runs = runsOf(this.#waiting);
         this.#unsynced += this.#waitingBytes;
         this.#onWrite(this.#waitingBytes);
         this.#waiting = [];
         this.#waitingBytes = 0;
-        for (const view of views) await writeWhole(file, view);
+        for (const run of runs) await writeWhole(file, run);
         if (this.#unsynced >= syncedAtOnce) this.#syncing ??= this.#sync(file);
       }
     } catch (error) {
@@ -119,4 +116,16 @@ export class DataFile {
 
 async function writeWhole(file: FileHandle, view: Uint8Array): Promise<void> {
   for (let at = 0; at < view.length; ) at += (await file.write(view, at, view.length - at)).bytesWritten;
+}
+
+/** Views that lie one behind the other in the same memory become one. */
+export function runsOf(data: readonly Uint8Array[]): Uint8Array[] {
+  const runs: Uint8Array[] = [];
+  for (const view of data) {
+    const last = runs.at(-1);
+    if (last !== undefined && last.buffer === view.buffer && last.byteOffset + last.length === view.byteOffset) {
+      runs[runs.length - 1] = new Uint8Array(last.buffer, last.byteOffset, last.length + view.length);
+    } else if (view.length > 0) runs.push(view);
+  }
+  return runs;
 }

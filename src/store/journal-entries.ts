@@ -66,15 +66,3 @@ export function seal(key: Buffer, value: Buffer): Buffer {
 export function isSealed(key: Buffer, value: Buffer): boolean {
   return value.length >= sealBytes && value.readUInt32LE(0) === crc32(value.subarray(sealBytes), crc32(key));
 }
-
-/** Views that lie one behind the other in the same memory become one. */
-export function runsOf(data: readonly Uint8Array[]): Uint8Array[] {
-  const runs: Uint8Array[] = [];
-  for (const view of data) {
-    const last = runs.at(-1);
-    if (last !== undefined && last.buffer === view.buffer && last.byteOffset + last.length === view.byteOffset) {
-      runs[runs.length - 1] = new Uint8Array(last.buffer, last.byteOffset, last.length + view.length);
-    } else if (view.length > 0) runs.push(view);
-  }
-  return runs;
-}
