@@ -3,7 +3,7 @@
  * be read is set aside and reported, and costs no more than it must.
  */
 
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { Session } from '../session/session.ts';
 import { ChangeLog } from './change-log.ts';
 import { CheckpointFolder, type LoadedCheckpoint } from './checkpoint-folder.ts';
@@ -44,12 +44,13 @@ export async function findSession(folder: SessionFolder): Promise<FoundSession |
 
 /**
  * Brings a session back; `undefined` where none of its checkpoints can be read. `concern`: why its part of the journal may lack
- * something, if that is so. `progress` is told of every change that is applied again.
+ * something, if that is so. `aside`: where damaged parts of the journal go. `progress` is told of every change that is applied again.
  */
 export async function recover(
   { folder, record, checkpoints }: FoundSession,
   journal: Journal,
   concern: Concern | undefined,
+  aside: string,
   progress: () => void,
 ): Promise<{ held: HeldSession; replayed: Replayed } | undefined> {
   const loaded = await checkpoints.loadNewest(record.first_checkpoint);
@@ -64,7 +65,6 @@ export async function recover(
   const read = await replay(session, sessionJournal, checkpoints, undefined, progress);
   const replayed = leadOn(sessionJournal, session, read);
   const reached = session.revision;
-  const aside = join(dirname(folder.aside), 'journal');
   const kept = replayed.damage && (concern?.file ?? (await journal.keepCopy(aside).catch(() => undefined)));
   if (replayed.damage !== undefined) reportLoss(folder, kept ?? journal.file.path, session, replayed.damage);
   else if (concern !== undefined) reportConcern(folder, concern, session, reached === record.revision_limit);

@@ -50,7 +50,7 @@ export async function start(task: Start): Promise<Started> {
   if (concern !== undefined && !live.some(({ record }) => concerned.has(record.journal)))
     task.onDamage({ file: concern.file, reason: nobodys(concern.reason) });
   task.onExpected(live.length);
-  await recoverAll(task, live, journal, concerned);
+  await recoverAll(task, live, journal, concerned, aside);
   if (concerned.size > 0) await forgetConcerns(folder);
   const known = new Set(live.map(({ record }) => record.journal));
   for (const id of journal.file.sessions()) {
@@ -76,12 +76,13 @@ async function recoverAll(
   found: readonly FoundSession[],
   journal: Journal,
   concerned: Concerns,
+  aside: string,
 ): Promise<void> {
   const waiting = [...found];
   const work = async (): Promise<void> => {
     for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
       const concern = concerned.get(next.record.journal);
-      const recovered = await recover(next, journal, concern, onChange);
+      const recovered = await recover(next, journal, concern, aside, onChange);
       if (recovered !== undefined) onSession(recovered.held, recovered.replayed.changes);
     }
   };
