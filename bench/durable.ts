@@ -1,4 +1,5 @@
 /** Small pushes that are on the disk when they are acknowledged, in pushes a second, against another way to write as much. */
+import { noOrigin } from '../src/session/workers.ts';
 import { encodeChange } from '../src/store/changes.ts';
 import { encodeHead } from '../src/store/record.ts';
 import type { Children } from './children.ts';
@@ -47,7 +48,11 @@ export async function warmUp(children: Children, port: number, session: string):
 /** What such a push puts in the journal. */
 function recordBytes(): number {
   const values = { dtype: 'F32', shape: [floats], bytes: new Uint8Array(4 * floats) } as const;
-  const { description } = encodeChange({ kind: 'gradients', gradients: new Map([['w', { values }]]) });
+  const { description } = encodeChange({
+    kind: 'gradients',
+    gradients: new Map([['w', { values }]]),
+    origin: noOrigin,
+  });
   const dataBytes = values.bytes.length;
   const place = { chain: 0, session: Buffer.alloc(8), previous: 0, revision: 1, iterations: 1 };
   return encodeHead({ kind: 'gradients', ...place, description, dataBytes, dataChecksum: 0 }).bytes.length + dataBytes;

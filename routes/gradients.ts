@@ -3,9 +3,17 @@ import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
 import type { FastifyInstance } from 'fastify';
 import { Type } from 'typebox';
 import { lendMemory, pooledReply, SafetensorsBody, streamedReply } from '../src/plugins/bodies.ts';
-import { changeRequest, entityTag, noteReplay, preferences, replyFormat } from '../src/plugins/headers.ts';
+import { changeRequest, clientGone, entityTag, noteReplay, preferences, replyFormat } from '../src/plugins/headers.ts';
 import { isLogged } from '../src/plugins/request-log.ts';
-import { ChangeHeaders, changeProblems, problems, query, ReplyDtype, SessionParams } from '../src/schemas/common.ts';
+import {
+  ChangeHeaders,
+  changeProblems,
+  problems,
+  query,
+  ReplyDtype,
+  SessionParams,
+  WorkerName,
+} from '../src/schemas/common.ts';
 import { tensorBody, tensorReply } from '../src/schemas/content.ts';
 import { decodeSlices, decodeSlicesFile, type GradientsBody } from '../src/schemas/slices.ts';
 import { TensorReply } from '../src/schemas/tensor-reply.ts';
@@ -30,7 +38,7 @@ export async function gradientRoutes(instance: FastifyInstance): Promise<void> {
         params: SessionParams,
         querystring: query({
           dtype: ReplyDtype,
-          worker: Type.Optional(Type.String({ minLength: 1, maxLength: 128, description: 'Who pushes, for reports.' })),
+          worker: Type.Optional(WorkerName),
           base: Type.Optional(
             Type.Integer({
               minimum: 0,
@@ -65,6 +73,9 @@ export async function gradientRoutes(instance: FastifyInstance): Promise<void> {
             'dtype_mismatch',
             'index_out_of_range',
             'gradient_not_finite',
+            'gradient_stale',
+            'aggregation_timeout',
+            'worker_quarantined',
             'insufficient_memory',
           ),
         },
@@ -75,35 +86,53 @@ export async function gradientRoutes(instance: FastifyInstance): Promise<void> {
       const { dtype, worker, base } = request.query;
       const { minimal } = preferences(request);
       const format = replyFormat(request);
+      const held = app.store.session(session);
       const gradients = decode(request.body, session);
-      const tensors = new TensorReply(format, dtype, (bytes) => lendMemory(reply, bytes));
-      const receive = minimal ? tensors.receiveNothing : tensors.receive;
+      const lend = (bytes: number): void => lendMemory(reply, bytes);
+      const tensors = new TensorReply(format, dtype, lend);
+      const isTogether = held.contents.settings.aggregation.mode === 'sync';
       const streamed =
-        format !== 'application/json' && !minimal && extentOf(gradients.values()).bytes >= streamedBytesMin;
+        format !== 'application/json' &&
+        !minimal &&
+        !isTogether &&
+        extentOf(gradients.values()).bytes >= streamedBytesMin;
       const begun = streamed ? tensors.begun() : undefined;
-      const begin = (durability: string, replayed: boolean): void => {
-        reply.header('durability', durability);
-        noteReplay(reply, replayed);
-        tensors.begin();
+      const own = {
+        tensors,
+        kind: streamed ? undefined : `${format} ${dtype ?? ''} ${minimal}`,
+        lend,
+        receive: minimal ? tensors.receiveNothing : tensors.receive,
+        begin(durability: string, replayed: boolean): void {
+          reply.header('durability', durability);
+          noteReplay(reply, replayed);
+          tensors.begin();
+        },
+        progress: streamed ? tensors.progress : undefined,
       };
-      const hold = (until: Promise<unknown>): void => {
-        if (request.body instanceof SafetensorsBody) request.body.useUntil(until);
-      };
+      const body = request.body instanceof SafetensorsBody ? request.body : undefined;
+      const hold = (until: Promise<unknown>): void => body?.useUntil(until);
       const { precondition, key } = changeRequest(request);
-      const applied = app.store.session(session).applyGradients(
+      let gone: AbortSignal | undefined;
+      const applied = held.applyGradients(
         gradients,
         {
           precondition,
           key,
+          worker,
           base,
           hold,
-          arrived: request.body instanceof SafetensorsBody ? request.body.arrived : undefined,
+          arrived: body?.arrived,
+          gone: () => {
+            gone ??= clientGone(reply);
+            return gone;
+          },
         },
-        { receive, begin, progress: streamed ? tensors.progress : undefined },
+        own,
       );
       hold(applied);
-      await (begun === undefined ? applied : Promise.race([applied, begun]));
-      const { head } = tensors;
+      const answered = await (begun === undefined ? applied : Promise.race([applied, begun]));
+      const answer = answered === undefined ? tensors : answered.reply.tensors;
+      const { head } = answer;
       if (isLogged(request)) {
         request.logged = {
           variables: [...gradients.keys()].slice(0, 8),
@@ -115,7 +144,7 @@ export async function gradientRoutes(instance: FastifyInstance): Promise<void> {
       reply.header('etag', entityTag(head.revision)).type(format);
       return streamed
         ? streamedReply(reply, tensors.stream(applied), applied)
-        : pooledReply(reply, tensors.payload(true));
+        : pooledReply(reply, answer.payload(true));
     },
   );
 

@@ -6,6 +6,7 @@ import { gradientRoutes } from './gradients.ts';
 import { serviceRoutes } from './service.ts';
 import { sessionRoutes } from './sessions.ts';
 import { variableRoutes } from './variables.ts';
+import { workerRoutes } from './workers.ts';
 
 const methods: HTTPMethods[] = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'];
 
@@ -21,6 +22,7 @@ export async function routes(app: FastifyInstance): Promise<void> {
   await app.register(gradientRoutes);
   await app.register(variableRoutes);
   await app.register(checkpointRoutes);
+  await app.register(workerRoutes);
   for (const [url, allowed] of [...taken]) refuseOtherMethods(app, url, [...allowed].sort());
 }
 

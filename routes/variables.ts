@@ -29,24 +29,18 @@ import { json, nothing, tensorBody, tensorReply } from '../src/schemas/content.t
 import { decodeLookup, decodeLookupFile, type LookupBody } from '../src/schemas/lookup.ts';
 import { type AssignmentsBody, decodeSlices, decodeSlicesFile, requireFinite } from '../src/schemas/slices.ts';
 import { headJson, TensorReply } from '../src/schemas/tensor-reply.ts';
-import type { Selection } from '../src/session/session.ts';
+import type { Head, Receive, Selection } from '../src/session/session.ts';
+import type { HeldSession } from '../src/store/held-session.ts';
 
-const reads = problems(
+const readProblems = [
   'session_not_found',
   'variable_not_found',
   'not_acceptable',
   'overloaded',
   'insufficient_memory',
-);
-const readsRows = problems(
-  'session_not_found',
-  'variable_not_found',
-  'not_acceptable',
-  'index_out_of_range',
-  'shape_mismatch',
-  'overloaded',
-  'insufficient_memory',
-);
+] as const;
+const reads = problems(...readProblems);
+const readsRows = problems(...readProblems, 'index_out_of_range', 'shape_mismatch');
 const bodyProblems = [
   'malformed_body',
   'session_not_found',
@@ -93,14 +87,29 @@ export async function variableRoutes(instance: FastifyInstance): Promise<void> {
         summary: 'Read variables',
         tags: ['variables'],
         params: SessionParams,
-        querystring: ReadQuery,
+        querystring: query({
+          ...ReadQuery.properties,
+          since: Type.Optional(
+            Type.Integer({
+              minimum: 0,
+              description:
+                'A revision: only what has changed after it, dense variables whole, of sparse ones the rows as `indices` and `values`. `complete` says whether the server could not tell any more, and has sent everything.',
+              examples: [1200],
+            }),
+          ),
+        }),
         headers: ReadHeaders,
         response: { 200: tensorsOk, ...unchanged, ...reads },
       },
     },
     (request, reply) => {
       const { session } = request.params;
-      return read(request, reply, session, 'w', select(session, request.query.name), request.query);
+      const { name: names, since, dtype } = request.query;
+      const selection = select(session, names);
+      const held = app.store.session(session);
+      return answer(request, reply, held, dtype, names, (receive) => {
+        return since === undefined ? held.read('w', selection, receive) : held.readSince(since, names, receive);
+      });
     },
   );
 
@@ -212,28 +221,17 @@ export async function variableRoutes(instance: FastifyInstance): Promise<void> {
     (request, reply) => assign(request, reply, request.params.session, request.params.slot),
   );
 
-  /** Answers with tensors, or that nothing has changed; waits for a change first if the client prefers to. */
-  async function read(
+  function read(
     request: FastifyRequest,
     reply: FastifyReply,
     session: string,
     part: Part,
     selection: readonly Selection[] | undefined,
-    { dtype }: { dtype?: Static<typeof ReplyDtype> },
+    { dtype }: { dtype?: Dtype },
   ): Promise<FastifyReply | Buffer | string> {
-    const { waitSeconds } = preferences(request);
     const held = app.store.session(session);
-    if (waitSeconds > 0 && notModified(request, held.revision)) {
-      reply.header('preference-applied', `wait=${waitSeconds}`);
-      await held.waitForChange(held.revision, waitSeconds * 1000, clientGone(reply));
-    }
-    if (notModified(request, held.revision)) return reply.status(304).header('etag', entityTag(held.revision)).send();
-    const format = replyFormat(request);
-    const tensors = new TensorReply(format, dtype, (bytes) => lendMemory(reply, bytes));
-    const head = await held.read(part, selection, tensors.receive);
-    const names = selection?.map(({ variable }) => variable) ?? [...held.contents.variables.keys()];
-    request.logged = { variables: names.slice(0, 8) };
-    return pooledReply(reply.header('etag', entityTag(head.revision)).type(format), tensors.payload(false));
+    const names = selection?.map(({ variable }) => variable);
+    return answer(request, reply, held, dtype, names, (receive) => held.read(part, selection, receive));
   }
 
   async function assign(
@@ -275,4 +273,28 @@ export async function variableRoutes(instance: FastifyInstance): Promise<void> {
       `a variable must be one of the session's. Received: ${JSON.stringify(missing)}`,
     );
   }
+}
+
+type Dtype = Static<typeof ReplyDtype>;
+
+/** Answers with tensors, or that nothing has changed; waits for a change first if the client prefers to. `names`: those read. */
+async function answer(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  held: HeldSession,
+  dtype: Dtype | undefined,
+  names: readonly string[] | undefined,
+  readTo: (receive: Receive) => Promise<Head>,
+): Promise<FastifyReply | Buffer | string> {
+  const { waitSeconds } = preferences(request);
+  if (waitSeconds > 0 && notModified(request, held.revision)) {
+    reply.header('preference-applied', `wait=${waitSeconds}`);
+    await held.waitForChange(held.revision, waitSeconds * 1000, clientGone(reply));
+  }
+  if (notModified(request, held.revision)) return reply.status(304).header('etag', entityTag(held.revision)).send();
+  const format = replyFormat(request);
+  const tensors = new TensorReply(format, dtype, (bytes) => lendMemory(reply, bytes));
+  const head = await readTo(tensors.receive);
+  request.logged = { variables: (names ?? [...held.contents.variables.keys()]).slice(0, 8) };
+  return pooledReply(reply.header('etag', entityTag(head.revision)).type(format), tensors.payload(false));
 }

@@ -55,6 +55,8 @@ export interface ProblemOptions {
   /** `false`: nothing was changed. `true`: all was, only the reply failed. `'unknown'`: only a retry can tell. */
   applied?: boolean | 'unknown';
   headers?: Record<string, string>;
+  /** Where the session stands, for who is behind it. */
+  iterations?: number;
   cause?: unknown;
 }
 
@@ -66,6 +68,7 @@ export class Problem extends Error {
   readonly errors: ProblemItem[] | undefined;
   readonly applied: boolean | 'unknown';
   readonly headers: Record<string, string>;
+  readonly iterations: number | undefined;
 
   constructor(code: ProblemCode, detail: string, options: ProblemOptions = {}) {
     super(detail, options.cause === undefined ? {} : { cause: options.cause });
@@ -74,5 +77,13 @@ export class Problem extends Error {
     this.errors = options.errors;
     this.applied = options.applied ?? false;
     this.headers = options.headers ?? {};
+    this.iterations = options.iterations;
   }
+}
+
+/** To who comes, or waits, while the server ends. */
+export function shuttingDown(headers: Record<string, string> = {}): Problem {
+  return new Problem('shutting_down', 'a request must be over before the server shuts down. It is shutting down', {
+    headers: { 'retry-after': '5', ...headers },
+  });
 }

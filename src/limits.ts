@@ -35,6 +35,14 @@ export const metadataBytesMax = 64 * KiB;
 export const metadataDepthMax = 64;
 /** Requests that wait for one session. Beyond it a queue is delay, not throughput. */
 export const queuedRequestsMax = 1_024;
+/** Gradients that make a step of mode `sync`: each waits with a request of its own. */
+export const replicasMax = 1_024;
+/** Workers of a session that are remembered: some hundred bytes each, in every checkpoint too. */
+export const workersMax = 4_096;
+/** What a push may wait for other workers: an hour, for steps of minutes. */
+export const aggregationTimeoutMsMax = 3_600_000;
+/** Silence after which a worker counts no more: a day. */
+export const workerTimeoutMsMax = 86_400_000;
 /** Idempotency keys of a session: at 100 steps a second, those of the last 100 s. Set by IDEMPOTENCY_KEYS. */
 export const keysMaxDefault = 10_000;
 /** Each takes about 300 bytes of memory. */

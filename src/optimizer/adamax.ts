@@ -28,14 +28,15 @@ export interface Update {
 }
 
 /**
- * Applies all updates as step number `iterations` + 1; no two are of one variable. `progress` is told of them by their place
- * in the list, as their blocks are done.
+ * Applies all updates as step number `iterations` + 1; no two are of one variable. Its learning rate is divided by
+ * `rateDivisor`. `progress` is told of them by their place in the list, as their blocks are done.
  */
 export async function applyUpdates(
   config: AdamaxConfig,
   iterations: number,
   updates: readonly Update[],
   executor: Executor,
+  rateDivisor = 1,
   progress?: Progress,
 ): Promise<void> {
   const clip = clips(
@@ -46,7 +47,7 @@ export async function applyUpdates(
   const steps: Work[] = [];
   for (let k = 0; k < updates.length; k++) {
     const { memory, values, slices, updated } = updates[k] as Update;
-    const own = scalars[memory.dtype] ?? stepScalars(config, iterations, memory.dtype);
+    const own = scalars[memory.dtype] ?? stepScalars(config, iterations, memory.dtype, rateDivisor);
     scalars[memory.dtype] = own;
     const [gradient, itsClip] = [values, clip[k] as Clip];
     // Spelled out, since copies of objects by spreading are slow.

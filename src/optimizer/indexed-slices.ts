@@ -19,6 +19,17 @@ export function readIndices(indices: Tensor<IndexDtype>): Float64Array {
   return rows;
 }
 
+/** The inverse of `readIndices`, as I64: whole numbers from 0 to 2^53 - 1. */
+export function writeIndices(rows: ArrayLike<number>): Tensor<'I64'> {
+  const halves = new Int32Array(2 * rows.length);
+  for (let k = 0; k < rows.length; k++) {
+    const row = rows[k] as number;
+    halves[2 * k] = row;
+    halves[2 * k + 1] = Math.floor(row / 4_294_967_296);
+  }
+  return { dtype: 'I64', shape: [rows.length], bytes: new Uint8Array(halves.buffer) };
+}
+
 /** Brings the slices of the same row together. `indices` are whole numbers from 0 to 2^53 - 1. */
 export function groupByRow(indices: Float64Array): SlicesByRow {
   const order = sortedOrder(indices);
@@ -35,6 +46,17 @@ export function groupByRow(indices: Float64Array): SlicesByRow {
   }
   starts[count] = order.length;
   return { rows: rows.slice(0, count), order, starts: starts.slice(0, count + 1) };
+}
+
+/** The rows that any of several gradients names, ascending, each once. */
+export function unionOfRows(gradients: readonly Pick<SlicesByRow, 'rows'>[]): Float64Array {
+  const all = new Float64Array(gradients.reduce((sum, { rows }) => sum + rows.length, 0));
+  let at = 0;
+  for (const { rows } of gradients) {
+    all.set(rows, at);
+    at += rows.length;
+  }
+  return groupByRow(all).rows;
 }
 
 /** The places of `keys` in ascending order of the keys, equal ones in the order given: a radix sort, 11 bits at a time. */

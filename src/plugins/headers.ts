@@ -6,7 +6,7 @@ import { Problem } from '../errors.ts';
 import { waitSecondsMax } from '../limits.ts';
 import type { ReplyFormat } from '../schemas/tensor-reply.ts';
 import type { RequestKey } from '../store/idempotency.ts';
-import type { ChangeRequest, Precondition } from '../store/live-session.ts';
+import type { ChangeRequest, Precondition } from '../store/requests.ts';
 import { mediaType, SafetensorsBody, safetensorsTypes } from './bodies.ts';
 
 const formats: readonly ReplyFormat[] = ['application/json', ...safetensorsTypes];
@@ -109,6 +109,7 @@ export function refuseBody(request: FastifyRequest): void {
 /** A signal that is aborted when the client has gone. */
 export function clientGone(reply: FastifyReply): AbortSignal {
   const controller = new AbortController();
-  reply.raw.once('close', () => controller.abort());
+  if (reply.raw.destroyed) controller.abort();
+  else reply.raw.once('close', () => controller.abort());
   return controller.signal;
 }

@@ -1,9 +1,11 @@
 /** What operators watch, in Prometheus' form: requests, steps and sessions. `/metrics` serves the registry. */
 import type { FastifyInstance } from 'fastify';
 import fp from 'fastify-plugin';
-import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import { Counter, collectDefaultMetrics, Gauge, Histogram, type Metric, Registry } from 'prom-client';
 import type { HeldSession } from '../store/held-session.ts';
 import type { Store } from '../store/store.ts';
+import type { WorkerView } from '../store/worker-view.ts';
+import { stalenessBounds } from '../store/worker-watch.ts';
 import { synchronous } from './synchronous.ts';
 
 const seconds = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
@@ -87,9 +89,10 @@ function sessionFigures(store: Store, registers: Registry[]): void {
       this.set(store.status.problem === undefined ? 0 : 1);
     },
   });
-  figure(Counter, 'adamax_steps_total', 'Applied steps.', ({ applied }) => applied.steps);
-  figure(Counter, 'adamax_rows_total', 'Rows of sparse gradients applied.', ({ applied }) => applied.rows);
-  figure(Counter, 'adamax_gradient_bytes_total', 'Bytes of gradients applied.', ({ applied }) => applied.bytes);
+  workerFigures(store, registers);
+  figure(Counter, 'adamax_steps_total', 'Applied steps.', ({ live }) => live.applied.steps);
+  figure(Counter, 'adamax_rows_total', 'Rows of sparse gradients applied.', ({ live }) => live.applied.rows);
+  figure(Counter, 'adamax_gradient_bytes_total', 'Bytes of gradients applied.', ({ live }) => live.applied.bytes);
   figure(
     Gauge,
     'adamax_session_iterations',
@@ -99,6 +102,60 @@ function sessionFigures(store: Store, registers: Registry[]): void {
   figure(Gauge, 'adamax_checkpoint_age_seconds', 'Time since the last checkpoint, or since the start.', (session) =>
     session.checkpoints.age(Date.now()),
   );
+}
+
+/** What each worker, by the name that it gives itself, has done and waits for. */
+function workerFigures(store: Store, registers: Registry[]): void {
+  const figure = (
+    Kind: typeof Counter | typeof Gauge,
+    name: string,
+    help: string,
+    of: (worker: WorkerView) => number,
+  ) => {
+    new Kind({
+      name,
+      help,
+      labelNames: ['session', 'worker'],
+      registers,
+      collect() {
+        this.reset();
+        for (const held of store.held) {
+          for (const worker of held.workers) this.inc({ session: held.name, worker: worker.name }, of(worker));
+        }
+      },
+    });
+  };
+  figure(Counter, 'adamax_worker_steps_total', 'Steps that a worker had a part in.', ({ steps }) => steps);
+  figure(Counter, 'adamax_worker_rejected_total', 'Pushes of a worker that were refused.', ({ rejected }) => rejected);
+  figure(Gauge, 'adamax_worker_waiting', '1 while a push of the worker waits for others.', ({ waiting }) =>
+    Number(waiting),
+  );
+  figure(Gauge, 'adamax_worker_quarantined', '1 while the worker is put aside.', ({ quarantined }) =>
+    Number(quarantined),
+  );
+  for (const registry of registers) registry.registerMetric(stalenessHistogram(store));
+}
+
+/** Counted by each session as its steps are made, and only put into words here. */
+function stalenessHistogram(store: Store): Metric {
+  const name = 'adamax_staleness';
+  const help = 'Steps by the staleness of their gradients: how many others came after the variables that they are of.';
+  const valuesOf = ({ name: session, pushes }: HeldSession) => {
+    const { counts, sum } = pushes.watch.staleness;
+    let below = 0;
+    const buckets = counts.map((count, k) => {
+      below += count;
+      return { labels: { session, le: stalenessBounds[k] ?? '+Inf' }, value: below, metricName: `${name}_bucket` };
+    });
+    const [labels, value] = [{ session }, below];
+    return [
+      ...buckets,
+      { labels, value: sum, metricName: `${name}_sum` },
+      { labels, value, metricName: `${name}_count` },
+    ];
+  };
+  const get = async () => ({ name, help, type: 'histogram', aggregator: 'sum', values: store.held.flatMap(valuesOf) });
+  return { name, help, get, reset: () => undefined } as unknown as Metric;
 }
 
 declare module 'fastify' {

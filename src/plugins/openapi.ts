@@ -14,6 +14,7 @@ import { Health, Readiness } from '../schemas/service.ts';
 import { FingerprintReply, ForkBody, SessionDocument, SessionList, SessionPatchBody } from '../schemas/session.ts';
 import { AssignmentsBody, GradientsBody, SlicesJson } from '../schemas/slices.ts';
 import { HeadReply, TensorsReply } from '../schemas/tensor-reply.ts';
+import { WorkerList } from '../schemas/worker.ts';
 
 const components: readonly TSchema[] = [
   ProblemDetails,
@@ -30,6 +31,7 @@ const components: readonly TSchema[] = [
   SessionDocument,
   SessionList,
   FingerprintReply,
+  WorkerList,
   ForkBody,
   Health,
   Readiness,

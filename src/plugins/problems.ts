@@ -40,6 +40,7 @@ function details(problem: Problem, instance: string): ProblemDetails {
     code: problem.code,
     ...(problem.errors === undefined ? {} : { errors: problem.errors }),
     applied: problem.applied,
+    ...(problem.iterations === undefined ? {} : { iterations: problem.iterations }),
   };
 }
 

@@ -5,7 +5,7 @@
 import { EventEmitter, once } from 'node:events';
 import type { FastifyInstance, FastifyReply } from 'fastify';
 import fp from 'fastify-plugin';
-import { Problem } from '../errors.ts';
+import { shuttingDown } from '../errors.ts';
 import { synchronous } from './synchronous.ts';
 
 export const shutdown = fp(async (app: FastifyInstance, { patienceMs }: { patienceMs: number }) => {
@@ -23,9 +23,7 @@ export const shutdown = fp(async (app: FastifyInstance, { patienceMs }: { patien
     'onRequest',
     synchronous((request, reply) => {
       if (closing && request.url !== '/healthz') {
-        throw new Problem('shutting_down', 'a request must come before the server shuts down. It is shutting down', {
-          headers: { 'retry-after': '5', connection: 'close' },
-        });
+        throw shuttingDown({ connection: 'close' });
       }
       underWay.add(reply);
       reply.raw.once('close', () => {

@@ -32,6 +32,14 @@ export const CheckpointParams = Type.Object({
   }),
 });
 
+export const WorkerName = Type.String({
+  minLength: 1,
+  maxLength: 128,
+  description: 'Who pushes: any name of 1 to 128 characters, one for each worker.',
+  examples: ['worker-3'],
+});
+export const WorkerParams = Type.Object({ session: SessionName, worker: WorkerName });
+
 export const ReplyDtype = Type.Optional(
   Type.Enum(['F64', 'F32', 'F16', 'BF16'], {
     description: "The dtype of the reply's tensors; each variable's own by default. Rounded to nearest even.",
@@ -89,6 +97,11 @@ export const ProblemDetails = Type.Object(
       description:
         '`false`: nothing was changed. `true`: all was, only the reply could not be given. `unknown`: only a retry can tell.',
     }),
+    iterations: Type.Optional(
+      Type.Integer({
+        description: 'Of `gradient_stale`: where the session stands, to be pulled before the next push.',
+      }),
+    ),
   },
   {
     $id: 'Problem',

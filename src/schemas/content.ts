@@ -9,7 +9,8 @@ export type ReplyName =
   | 'Fingerprint'
   | 'Tensors'
   | 'Checkpoint'
-  | 'CheckpointList';
+  | 'CheckpointList'
+  | 'WorkerList';
 
 const binary = (description: string) =>
   Type.Unsafe<unknown>({ contentMediaType: 'application/vnd.safetensors', description });

@@ -10,6 +10,7 @@ import { checkRange } from '../session/gradient.ts';
 import type { SessionContents } from '../session/session.ts';
 import { newSettings } from '../session/settings.ts';
 import { allocateVariables, stateBytes, type Variable, type VariableSpec } from '../session/variable.ts';
+import { Workers } from '../session/workers.ts';
 import type { NewSession } from '../store/lifecycle.ts';
 import type { FloatDtype, VariableDtype } from '../tensor/dtype.ts';
 import { elementCount, isCountable, type Tensor } from '../tensor/tensor.ts';
@@ -85,7 +86,7 @@ export function decodeSession(body: SessionBody): NewSession {
     async make(): Promise<SessionContents> {
       const variables = allocateVariables(specs.map(({ name, dtype, shape }) => ({ name, dtype, shape })));
       for (const spec of specs) await fill(variables.get(spec.name) as Variable, spec);
-      return { variables, optimizer, iterations: 0, settings };
+      return { variables, optimizer, iterations: 0, settings, workers: new Workers() };
     },
   };
 }

@@ -12,6 +12,7 @@ import { checkRange, checkShape } from '../session/gradient.ts';
 import type { SessionContents } from '../session/session.ts';
 import { newSettings } from '../session/settings.ts';
 import { allocateVariables, stateBytes, type VariableSpec } from '../session/variable.ts';
+import { Workers } from '../session/workers.ts';
 import { checkpointFormat, splitTensorName } from '../store/checkpoint-format.ts';
 import type { NewSession } from '../store/lifecycle.ts';
 import { type FloatDtype, isFloatDtype } from '../tensor/dtype.ts';
@@ -29,7 +30,7 @@ const FileOptions = Type.Object({
 });
 
 /** What replies and checkpoints say of themselves; it means nothing for a new session. */
-const descriptive = new Set(['session', 'revision', 'learning_rate', 'created_at', 'saved_at', 'journal']);
+const descriptive = new Set(['session', 'revision', 'learning_rate', 'created_at', 'saved_at', 'journal', 'workers']);
 
 /** Checks a file whole; the contents themselves are made when their turn has come. */
 export function decodeSessionFile(file: SafetensorsFile): NewSession {
@@ -52,7 +53,7 @@ export function decodeSessionFile(file: SafetensorsFile): NewSession {
         }
         await setImmediate();
       }
-      return { variables, optimizer, iterations: options.iterations ?? 0, settings };
+      return { variables, optimizer, iterations: options.iterations ?? 0, settings, workers: new Workers() };
     },
   };
 }

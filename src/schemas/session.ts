@@ -4,6 +4,7 @@ import { type SerializedOptimizer, serializeOptimizer } from '../optimizer/adama
 import { stateBytes } from '../session/variable.ts';
 import type { SessionView } from '../store/session-view.ts';
 import { elementCount } from '../tensor/tensor.ts';
+import { Aggregation, AggregationGiven } from './aggregation.ts';
 import type { CheckpointInfo } from './checkpoint.ts';
 import { Cursor, SessionName } from './common.ts';
 import { DtypeName, Shape } from './tensor.ts';
@@ -39,11 +40,6 @@ const checkpointingMembers = {
   ),
 };
 
-const Aggregation = Type.Object(
-  { mode: Type.Literal('async', { description: 'Each push is a step on arrival.' }) },
-  { additionalProperties: false },
-);
-
 const Metadata = Type.Record(Type.String(), Type.Unknown(), {
   description: 'Notes of your own, at most 64 KiB of JSON, nested at most 64 deep.',
 });
@@ -62,7 +58,7 @@ export const settingsMembers = {
       { additionalProperties: false },
     ),
   ),
-  aggregation: Type.Optional(Aggregation),
+  aggregation: Type.Optional(AggregationGiven),
   metadata: Type.Optional(Metadata),
 };
 
@@ -94,9 +90,7 @@ export const SessionPatchBody = Type.Object(
         ),
       ),
     ),
-    aggregation: Type.Optional(
-      orNull(Type.Object({ mode: Type.Optional(Aggregation.properties.mode) }, { additionalProperties: false })),
-    ),
+    aggregation: Type.Optional(orNull(AggregationGiven)),
     metadata: Type.Optional(orNull(Metadata)),
   },
   {

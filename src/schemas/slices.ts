@@ -5,6 +5,7 @@
 import { type Static, Type } from 'typebox';
 import { Problem } from '../errors.ts';
 import { scanValues } from '../kernel/blocks.ts';
+import { writeIndices } from '../optimizer/indexed-slices.ts';
 import type { Slices } from '../session/gradient.ts';
 import type { VariableSpec } from '../session/variable.ts';
 import { type IndexDtype, isFloatDtype, isIndexDtype } from '../tensor/dtype.ts';
@@ -201,18 +202,7 @@ export function encodeIndices(indices: readonly number[]): Tensor<'I64'> {
       );
     }
   }
-  return { dtype: 'I64', shape: [indices.length], bytes: integerBytes(indices) };
-}
-
-/** Safe integers as I64. */
-export function integerBytes(integers: ArrayLike<number>): Uint8Array {
-  const halves = new Int32Array(2 * integers.length);
-  for (let k = 0; k < integers.length; k++) {
-    const integer = integers[k] as number;
-    halves[2 * k] = integer;
-    halves[2 * k + 1] = Math.floor(integer / 4_294_967_296);
-  }
-  return new Uint8Array(halves.buffer);
+  return writeIndices(indices);
 }
 
 export function escapePointer(name: string): string {

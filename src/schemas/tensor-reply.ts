@@ -8,13 +8,14 @@ import { Problem } from '../errors.ts';
 import { blockElements } from '../kernel/bank.ts';
 import type { Values } from '../kernel/blocks.ts';
 import type { Range } from '../kernel/threads.ts';
+import { writeIndices } from '../optimizer/indexed-slices.ts';
 import type { Head, Outgoing, Receive } from '../session/session.ts';
 import { bodyPool, copyBytes } from '../tensor/buffer-pool.ts';
 import { bytesPerElement, type FloatDtype } from '../tensor/dtype.ts';
 import { layoutSafetensors, type TensorPlan } from '../tensor/safetensors.ts';
 import { byteLength, elementCount } from '../tensor/tensor.ts';
 import { FillingFile } from './filling-file.ts';
-import { Indices, integerBytes } from './slices.ts';
+import { Indices } from './slices.ts';
 import { DtypeName, Shape } from './tensor.ts';
 import { type Filled, type Refuse, tensorsJson, textBytesMax } from './tensor-text.ts';
 
@@ -40,6 +41,12 @@ export const HeadReply = Type.Object(headMembers, {
 export const TensorsReply = Type.Object(
   {
     ...headMembers,
+    complete: Type.Optional(
+      Type.Boolean({
+        description:
+          'Of a read with `since`: false, only what has changed is here; true, the server can no longer tell, and everything is.',
+      }),
+    ),
     variables: Type.Optional(
       Type.Record(
         Type.String(),
@@ -84,6 +91,8 @@ export class TensorReply {
   /** Where the file is sent while it is filled: who waits for its beginning, and how far it has come. */
   #begin: (() => void) | undefined;
   #filling: FillingFile | undefined;
+  /** What became of it, once it was asked for. */
+  #payload: Buffer | string | Problem | undefined;
 
   /**
    * `dtype`: of all tensors in the reply; each variable's own if not given. `lend` is asked before so many bytes of memory
@@ -152,14 +161,28 @@ export class TensorReply {
     return [];
   };
 
-  /** The body. Throws `not_acceptable` for a value that JSON cannot carry; `applied` goes into that problem. */
+  /**
+   * The body, which each caller gives back to the pool: who asks for it again gets the same. Throws `not_acceptable` for a value
+   * that JSON cannot carry; `applied` goes into that problem.
+   */
   payload(applied: boolean): Buffer | string {
-    if (this.#file !== undefined) return this.#file;
+    if (this.#payload === undefined) this.#payload = this.#file ?? this.#makeText(applied);
+    else if (Buffer.isBuffer(this.#payload)) bodyPool.share(this.#payload);
+    if (this.#payload instanceof Problem) throw this.#payload;
+    return this.#payload;
+  }
+
+  #makeText(applied: boolean): Buffer | string | Problem {
     if (this.#filled === undefined) return JSON.stringify(headJson(this.head));
     const refuse: Refuse = (...received) => notAcceptable(...received, applied);
-    const text = tensorsJson(headJson(this.head), this.#filled, refuse);
-    for (const { place } of this.#filled) bodyPool.give(place.bytes as Buffer);
-    return text;
+    try {
+      return tensorsJson(headJson(this.head), this.#filled, refuse);
+    } catch (problem) {
+      if (problem instanceof Problem) return problem;
+      throw problem;
+    } finally {
+      for (const { place } of this.#filled) bodyPool.give(place.bytes as Buffer);
+    }
   }
 
   #separatePlaces(tensors: readonly Outgoing[]): Values[] {
@@ -192,7 +215,7 @@ export class TensorReply {
     }
     return tensors.map(({ variable, shape, dtype: own, rows }) => {
       const dtype = this.#dtype ?? own;
-      if (rows !== undefined) copyBytes(integerBytes(rows), at(`${variable}:indices`, rows.length * 8), 0);
+      if (rows !== undefined) copyBytes(writeIndices(rows).bytes, at(`${variable}:indices`, rows.length * 8), 0);
       return { dtype, bytes: at(rows === undefined ? variable : `${variable}:values`, byteLength(dtype, shape)) };
     });
   }
@@ -205,12 +228,14 @@ function headMetadata(head: Head): Record<string, string> {
     revision: String(head.revision),
     iterations: String(head.iterations),
     learning_rate: String(head.learningRate),
+    ...(head.complete === undefined ? {} : { complete: String(head.complete) }),
   };
 }
 
 export function headJson(head: Head): Record<string, unknown> {
-  const { session, revision, iterations, learningRate } = head;
-  return { session, revision, iterations, learning_rate: learningRate };
+  const { session, revision, iterations, learningRate, complete } = head;
+  const members = { session, revision, iterations, learning_rate: learningRate };
+  return complete === undefined ? members : { ...members, complete };
 }
 
 function notAcceptable(variable: string, value: number, element: number, applied: boolean): Problem {

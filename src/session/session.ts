@@ -5,29 +5,22 @@
  * Queues, files and formats are left to the floors above.
  */
 import assert from 'node:assert/strict';
-import { Problem } from '../errors.ts';
 import type { Values } from '../kernel/blocks.ts';
 import type { Part } from '../kernel/extent.ts';
 import { type Executor, here, type Progress } from '../kernel/threads.ts';
 import type { Work } from '../kernel/work.ts';
 import { applyUpdates } from '../optimizer/adamax.ts';
 import { type AdamaxConfig, mergeOptimizerConfig } from '../optimizer/adamax-config.ts';
-import { readIndices } from '../optimizer/indexed-slices.ts';
 import { learningRateAt } from '../optimizer/scalars.ts';
 import { elementCount } from '../tensor/tensor.ts';
-import {
-  type CheckedGradient,
-  checkGradients,
-  checkRange,
-  checkRows,
-  checkRowValues,
-  checkShape,
-  findVariable,
-  type Slices,
-} from './gradient.ts';
+import { type CheckedAssignments, checkAssignments } from './assignment.ts';
+import { type CheckedGradient, checkGradients, checkRows, findVariable, type Slices } from './gradient.ts';
+import { RecentChanges } from './recent-changes.ts';
+import { reduceGradients } from './reduction.ts';
 import type { SessionSettings, SettingsPatch } from './settings.ts';
 import { mergeSettings } from './settings.ts';
 import type { Variable } from './variable.ts';
+import { noOrigin, type Origin, type Workers } from './workers.ts';
 
 /** All that a checkpoint keeps and a restore brings back. */
 export interface SessionContents {
@@ -36,6 +29,8 @@ export interface SessionContents {
   /** Applied steps, t. */
   readonly iterations: number;
   readonly settings: SessionSettings;
+  /** Changed in place by every step. */
+  readonly workers: Workers;
 }
 
 /** What every reply about a session's tensors says of it. */
@@ -45,6 +40,8 @@ export interface Head {
   readonly iterations: number;
   /** The rate that the step used or, where there was none, that the next one will use. */
   readonly learningRate: number;
+  /** Of what has changed since a revision: whether it is everything, since the session can no longer tell. */
+  readonly complete?: boolean;
 }
 
 /** Where a session stands. */
@@ -71,20 +68,13 @@ export type Receive = (head: Head, tensors: readonly Outgoing[]) => readonly Val
 /** A step that is ready to be applied, and where it leads. */
 export interface Step {
   readonly head: Head;
+  readonly checked: readonly CheckedGradient[];
   readonly updates: Parameters<typeof applyUpdates>[2];
+  readonly origin: Origin;
 }
 
-export interface CheckedAssignments {
-  readonly part: Part;
-  readonly values: readonly {
-    readonly variable: Variable;
-    readonly values: Slices['values'];
-    readonly rows: Float64Array | undefined;
-  }[];
-}
-
-/** All of a session but its variables. */
-export type Configuration = Omit<SessionContents, 'variables'>;
+/** What a patch can change of a session. */
+export type Configuration = Pick<SessionContents, 'optimizer' | 'iterations' | 'settings'>;
 
 export interface SessionPatch extends SettingsPatch {
   readonly optimizer?: { readonly config?: unknown };
@@ -97,6 +87,7 @@ export class Session {
   readonly createdAt: string;
   #contents: SessionContents;
   #revision: number;
+  readonly #changes: RecentChanges;
   readonly #executor: Executor;
 
   /** `executor` does what is heavy; by default the calling thread. */
@@ -105,6 +96,7 @@ export class Session {
     this.createdAt = createdAt;
     this.#contents = contents;
     this.#revision = revision;
+    this.#changes = new RecentChanges(revision);
     this.#executor = executor;
   }
 
@@ -130,21 +122,8 @@ export class Session {
     };
   }
 
-  /**
-   * Changes nothing; throws for gradients that do not fit, or that come from an iteration that will not have been by then:
-   * `from` is where the session will stand when those that are on their way have been applied.
-   */
-  async check(
-    gradients: ReadonlyMap<string, Slices>,
-    base?: number,
-    { iterations }: Position = this.position,
-  ): Promise<CheckedGradient[]> {
-    if (base !== undefined && base > iterations) {
-      throw new Problem(
-        'invalid_argument',
-        `base must be at most the session's iterations, ${iterations}. Received: ${base}`,
-      );
-    }
+  /** Changes nothing; throws for gradients that do not fit. */
+  async check(gradients: ReadonlyMap<string, Slices>): Promise<CheckedGradient[]> {
     const { variables, optimizer } = this.#contents;
     return checkGradients(variables, gradients, optimizer.clipvalue, this.#executor);
   }
@@ -157,13 +136,14 @@ export class Session {
     checked: readonly CheckedGradient[],
     receive: Receive,
     { revision, iterations }: Position = this.position,
+    origin: Origin = noOrigin,
   ): Step {
     const { optimizer } = this.#contents;
     const head = {
       session: this.name,
       revision: revision + 1,
       iterations: iterations + 1,
-      learningRate: learningRateAt(optimizer, iterations),
+      learningRate: learningRateAt(optimizer, iterations, origin.rateDivisor),
     };
     const places = receive(
       head,
@@ -172,21 +152,55 @@ export class Session {
     const updates = checked.map(({ variable: { memory }, values, slices, scan }, k) => {
       return { memory, values, slices, scan, updated: places[k] };
     });
-    return { head, updates };
+    return { head, checked, updates, origin };
   }
 
   /** Takes a step. `progress` is told as the values of dense gradients come to their places. */
-  async apply({ head, updates }: Step, progress?: Progress): Promise<Head> {
-    const { variables, optimizer, iterations, settings } = this.#contents;
+  async apply({ head, checked, updates, origin }: Step, progress?: Progress): Promise<Head> {
+    const { variables, optimizer, iterations, settings, workers } = this.#contents;
     assert(head.iterations === iterations + 1, 'steps must be applied in the order in which they were prepared');
-    await applyUpdates(optimizer, iterations, updates, this.#executor, progress);
-    this.#contents = { variables, optimizer, iterations: head.iterations, settings };
+    await applyUpdates(optimizer, iterations, updates, this.#executor, origin.rateDivisor, progress);
+    this.#contents = { variables, optimizer, iterations: head.iterations, settings, workers };
+    for (const contributor of origin.by) workers.note(contributor);
+    for (const { variable, slices } of checked) this.#changes.note(head.revision, variable, slices?.rows);
     this.#revision = head.revision;
     return head;
   }
 
+  /**
+   * What several gradients that `check` has passed come to, in the order given: their sum, divided by `divisor`. Its values are in
+   * memory that `take` gives for them. Changes nothing.
+   */
+  reduce(
+    gradients: readonly (readonly CheckedGradient[])[],
+    divisor: number,
+    take: (bytes: number) => Uint8Array,
+  ): Promise<Map<string, Slices>> {
+    return reduceGradients(gradients, divisor, this.#executor, take);
+  }
+
+  /**
+   * Reads of these variables (or of all) what has changed since the session was at `revision`: rows where only some have. Where
+   * that is not known any more, everything. The head says which.
+   */
+  readSince(revision: number, names: readonly string[] | undefined, receive: Receive): Promise<Head> {
+    const { variables } = this.#contents;
+    const isKnown = this.#changes.reaches(revision) && revision <= this.#revision;
+    const selections = [...(names ?? variables.keys())].flatMap((name): Selection[] => {
+      const changed = isKnown ? this.#changes.after(revision, findVariable(variables, name)) : 'all';
+      if (changed === 'nothing') return [];
+      return [changed === 'all' ? { variable: name } : { variable: name, rows: changed }];
+    });
+    return this.read('w', selections, receive, !isKnown);
+  }
+
   /** Reads the selection, or everything. Throws `unknown_variable` and what `checkRows` throws. */
-  async read(part: Part, selections: readonly Selection[] | undefined, receive: Receive): Promise<Head> {
+  async read(
+    part: Part,
+    selections: readonly Selection[] | undefined,
+    receive: Receive,
+    complete?: boolean,
+  ): Promise<Head> {
     const { variables } = this.#contents;
     const chosen = (selections ?? [...variables.keys()].map((variable) => ({ variable }))) as readonly Selection[];
     const tensors = chosen.map(({ variable: name, rows }) => {
@@ -194,7 +208,7 @@ export class Session {
       if (rows !== undefined) checkRows(variable, rows);
       return { variable, rows };
     });
-    const { head } = this;
+    const head = complete === undefined ? this.head : { ...this.head, complete };
     const places = receive(
       head,
       tensors.map(({ variable, rows }) => outgoing(variable, rows)),
@@ -211,11 +225,7 @@ export class Session {
 
   /** Changes nothing; throws for assignments that do not fit. */
   checkAssignments(part: Part, assignments: ReadonlyMap<string, Slices>): CheckedAssignments {
-    const values = [...assignments].map(([name, slices]) => {
-      const variable = findVariable(this.#contents.variables, name);
-      return { variable, values: slices.values, rows: checkAssignment(variable, slices) };
-    });
-    return { part, values };
+    return checkAssignments(this.#contents.variables, part, assignments);
   }
 
   /** Overwrites variables, or a slot of theirs, whole or by rows. The counter stays. */
@@ -225,6 +235,7 @@ export class Session {
       else variable.memory.writeRows(part, rows, values);
     }
     this.#revision++;
+    if (part === 'w') for (const { variable, rows } of assigned) this.#changes.note(this.#revision, variable, rows);
     return this.head;
   }
 
@@ -240,7 +251,16 @@ export class Session {
   }
 
   configure({ optimizer, iterations, settings }: Configuration): Head {
-    this.#contents = { variables: this.#contents.variables, optimizer, iterations, settings };
+    const { variables, workers, settings: before } = this.#contents;
+    if (settings.aggregation.mode !== before.aggregation.mode) workers.forgetClocks();
+    this.#contents = { variables, optimizer, iterations, settings, workers };
+    this.#revision++;
+    return this.head;
+  }
+
+  /** Puts a worker aside, or takes it back. */
+  setQuarantined(worker: string, quarantined: boolean): Head {
+    this.#contents.workers.setQuarantined(worker, quarantined);
     this.#revision++;
     return this.head;
   }
@@ -250,12 +270,14 @@ export class Session {
     this.release();
     this.#contents = contents;
     this.#revision++;
+    this.#changes.reset(this.#revision);
     return this.head;
   }
 
-  /** Goes on at a later revision, with the same state. */
+  /** Goes on at a later revision, with the same state: those between may have been given out for others. */
   resumeAt(revision: number): void {
     assert(revision >= this.#revision, 'a revision must not come back');
+    if (revision > this.#revision) this.#changes.reset(revision);
     this.#revision = revision;
   }
 
@@ -268,22 +290,4 @@ export class Session {
 function outgoing({ name, shape, dtype }: Variable, rows: ArrayLike<number> | undefined): Outgoing {
   if (rows === undefined) return { variable: name, shape, dtype };
   return { variable: name, shape: [rows.length, ...shape.slice(1)], dtype, rows };
-}
-
-/** Shape, range and values of one assignment; the rows that it names, if it does. */
-function checkAssignment(variable: Variable, { values, indices }: Slices): Float64Array | undefined {
-  const rows = indices && readIndices(indices);
-  if (rows === undefined) checkShape(variable, variable.shape, values, 'the values for');
-  else {
-    checkRows(variable, rows);
-    checkRowValues(variable, rows.length, values, 'the rows for');
-    if (new Set(rows).size < rows.length) {
-      throw new Problem(
-        'invalid_argument',
-        `the rows assigned to "${variable.name}" must be named once each. Received: a repeated index`,
-      );
-    }
-  }
-  checkRange(variable.name, variable.dtype, values);
-  return rows;
 }

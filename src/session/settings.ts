@@ -2,6 +2,13 @@
 
 import { Problem } from '../errors.ts';
 import { metadataBytesMax, metadataDepthMax } from '../limits.ts';
+import {
+  type Aggregation,
+  defaultAggregation,
+  type GivenAggregation,
+  mergeAggregation,
+  newAggregation,
+} from './aggregation.ts';
 
 export interface Checkpointing {
   /** A checkpoint after so many steps since the last one; null: not by that measure. */
@@ -23,7 +30,7 @@ export type Durability = 'always' | 'everysec' | 'checkpoint';
 export interface SessionSettings {
   readonly durability: Durability;
   readonly checkpointing: Checkpointing;
-  readonly aggregation: { readonly mode: 'async' };
+  readonly aggregation: Aggregation;
   readonly metadata: Readonly<Record<string, unknown>>;
 }
 
@@ -31,28 +38,32 @@ export interface SessionSettings {
 export interface SettingsPatch {
   readonly durability?: Durability | null;
   readonly checkpointing?: Partial<Checkpointing> | null;
-  readonly aggregation?: { readonly mode?: 'async' | null } | null;
+  readonly aggregation?: GivenAggregation | null;
   readonly metadata?: Readonly<Record<string, unknown>> | null;
 }
 
 export const defaultSettings: SessionSettings = {
   durability: 'always',
   checkpointing: { every_steps: 1000, every_seconds: 300, keep: 5, keep_journal_steps: null },
-  aggregation: { mode: 'async' },
+  aggregation: defaultAggregation,
   metadata: {},
 };
 
-/** The settings of a new session: what is not given has its default. Throws `invalid_argument` for too much metadata. */
+/**
+ * The settings of a new session: what is not given has its default. Throws `invalid_argument` for too much metadata and what
+ * `newAggregation` throws.
+ */
 export function newSettings(given: SettingsPatch): SessionSettings {
   return {
     ...defaultSettings,
     durability: given.durability ?? defaultSettings.durability,
     checkpointing: { ...defaultSettings.checkpointing, ...given.checkpointing },
+    aggregation: newAggregation(given.aggregation ?? {}),
     metadata: checkMetadata(given.metadata ?? {}),
   };
 }
 
-/** Throws `invalid_argument` where the metadata would come to be too much. */
+/** Throws `invalid_argument` where the metadata would come to be too much, and what `newAggregation` throws. */
 export function mergeSettings(settings: SessionSettings, patch: SettingsPatch): SessionSettings {
   checkDepth(patch.metadata);
   return {
@@ -61,7 +72,10 @@ export function mergeSettings(settings: SessionSettings, patch: SettingsPatch): 
       patch.checkpointing === null
         ? defaultSettings.checkpointing
         : { ...settings.checkpointing, ...patch.checkpointing },
-    aggregation: settings.aggregation,
+    aggregation:
+      patch.aggregation === null
+        ? defaultSettings.aggregation
+        : mergeAggregation(settings.aggregation, patch.aggregation ?? {}),
     metadata: patch.metadata === null ? {} : checkMetadata(mergePatch(settings.metadata, patch.metadata ?? {})),
   };
 }

@@ -14,7 +14,8 @@ export interface SessionSnapshot {
 
 /** One snapshot of a session at a time. */
 export function takeSnapshot(session: Session): SessionSnapshot {
-  const { head, createdAt, contents } = session;
+  const { head, createdAt } = session;
+  const contents = { ...session.contents, workers: session.contents.workers.copy() };
   const variables = new Map([...contents.variables].map(([name, { memory }]) => [name, memory.beginSnapshot()]));
   return {
     head,

@@ -50,20 +50,20 @@ export class ChangeLog {
   }
 
   /**
-   * Puts a change that has been checked, and can be applied when it is acknowledged. `arrived`: what has been written of its
-   * data already.
+   * Puts a change that has been checked, and can be applied when it is acknowledged, with the keys of those who asked for it.
+   * `arrived`: what has been written of its data already.
    */
   async append(
     change: Change,
     place: Place,
     wanted: Durability,
-    entry: KeyEntry | undefined,
+    entries: readonly KeyEntry[],
     arrived?: ArrivedData,
   ): Promise<Appended & { level: Durability }> {
     const level = this.level(wanted);
-    const key = entry && encodeEntry(entry);
+    const keys = entries.map(encodeEntry);
     if (this.#state === 'off') {
-      if (key !== undefined) this.#keyWritten = this.journal.appendKey(key);
+      for (const key of keys) this.#keyWritten = this.journal.appendKey(key);
       return { ...nothing, level };
     }
     const { description, data } = encodeChange(change);
@@ -74,7 +74,7 @@ export class ChangeLog {
       taken,
       place,
       wanted === 'everysec' ? wanted : 'always',
-      key === undefined ? [] : [key],
+      keys,
     );
     if (level !== 'checkpoint') return { ...appended, level };
     appended.committed.catch(() => undefined);

@@ -7,16 +7,19 @@ import { parseOptimizer, serializeOptimizer } from '../optimizer/adamax-config.t
 import type { Slices } from '../session/gradient.ts';
 import type { SessionContents } from '../session/session.ts';
 import type { SessionSettings } from '../session/settings.ts';
+import { noOrigin, type Origin } from '../session/workers.ts';
 import type { FloatDtype, IndexDtype } from '../tensor/dtype.ts';
 import { byteLength } from '../tensor/tensor.ts';
 import type { Kind } from './record.ts';
 
 export type Change =
   | { readonly kind: 'create' }
-  | { readonly kind: 'gradients'; readonly gradients: ReadonlyMap<string, Slices> }
+  | { readonly kind: 'gradients'; readonly gradients: ReadonlyMap<string, Slices>; readonly origin: Origin }
   | { readonly kind: 'assign'; readonly part: Part; readonly assignments: ReadonlyMap<string, Slices> }
   | ({ readonly kind: 'patch' } & Pick<SessionContents, 'optimizer' | 'iterations' | 'settings'>)
   | { readonly kind: 'restore'; readonly checkpoint: string; readonly sha256: string }
+  /** A worker is put aside, or taken back. */
+  | { readonly kind: 'worker'; readonly worker: string; readonly quarantined: boolean }
   /** After a crash: revisions up to this one may have been given out for states that are lost. */
   | { readonly kind: 'resume' };
 
@@ -28,8 +31,10 @@ export interface EncodedChange {
 
 export function encodeChange(change: Change): EncodedChange {
   switch (change.kind) {
-    case 'gradients':
-      return encodeSlices(change.gradients);
+    case 'gradients': {
+      const { description, data } = encodeSlices(change.gradients);
+      return { description: withOrigin(description, change.origin), data };
+    }
     case 'assign': {
       const { description, data } = encodeSlices(change.assignments);
       return { description: [change.part, description], data };
@@ -40,6 +45,8 @@ export function encodeChange(change: Change): EncodedChange {
     }
     case 'restore':
       return { description: { checkpoint: change.checkpoint, sha256: change.sha256 }, data: [] };
+    case 'worker':
+      return { description: { worker: change.worker, quarantined: change.quarantined }, data: [] };
     default:
       return { description: {}, data: [] };
   }
@@ -49,7 +56,7 @@ export function encodeChange(change: Change): EncodedChange {
 export function decodeChange(kind: Kind, description: unknown, data: Uint8Array): Change {
   switch (kind) {
     case 'gradients':
-      return { kind, gradients: decodeSlices(description as SlicesEntry[], data) };
+      return decodeStep(description as SlicesEntry[] | StepEntry, data);
     case 'assign': {
       const [part, slices] = description as [Part, SlicesEntry[]];
       return { kind, part, assignments: decodeSlices(slices, data) };
@@ -66,6 +73,10 @@ export function decodeChange(kind: Kind, description: unknown, data: Uint8Array)
       const { checkpoint, sha256 } = description as { checkpoint: string; sha256: string };
       return { kind, checkpoint, sha256 };
     }
+    case 'worker': {
+      const { worker, quarantined } = description as { worker: string; quarantined: boolean };
+      return { kind, worker, quarantined };
+    }
     case 'delete':
       throw new Error("a session's journal must not hold a deletion");
     default:
@@ -75,7 +86,33 @@ export function decodeChange(kind: Kind, description: unknown, data: Uint8Array)
 
 type SlicesEntry = [name: string, dtype: FloatDtype, shape: number[], indexDtype?: IndexDtype, indices?: number];
 
-function encodeSlices(slices: ReadonlyMap<string, Slices>): EncodedChange {
+/** A step of which more is known than its gradients; otherwise they stand alone. */
+interface StepEntry {
+  readonly slices: SlicesEntry[];
+  /** Its workers: name, staleness, clock. */
+  readonly by: readonly [string, number | null, number | null][];
+  /** What its learning rate was divided by. */
+  readonly divisor: number;
+}
+
+function withOrigin(slices: SlicesEntry[], { by, rateDivisor }: Origin): SlicesEntry[] | StepEntry {
+  if (by.length === 0 && rateDivisor === 1) return slices;
+  return {
+    slices,
+    by: by.map(({ worker, staleness, clock }) => [worker, staleness ?? null, clock ?? null]),
+    divisor: rateDivisor,
+  };
+}
+
+function decodeStep(entry: SlicesEntry[] | StepEntry, data: Uint8Array): Change {
+  if (Array.isArray(entry)) return { kind: 'gradients', gradients: decodeSlices(entry, data), origin: noOrigin };
+  const by = entry.by.map(([worker, staleness, clock]) => {
+    return { worker, staleness: staleness ?? undefined, clock: clock ?? undefined };
+  });
+  return { kind: 'gradients', gradients: decodeSlices(entry.slices, data), origin: { by, rateDivisor: entry.divisor } };
+}
+
+function encodeSlices(slices: ReadonlyMap<string, Slices>): EncodedChange & { description: SlicesEntry[] } {
   const description: SlicesEntry[] = [];
   const data: Uint8Array[] = [];
   for (const [name, { values, indices }] of slices) {

@@ -186,8 +186,8 @@ export async function readCheckpointFile(
     if (actual !== sha256) {
       throw new Problem('malformed_body', `a checkpoint must have the SHA-256 ${sha256}. Received: ${actual}`);
     }
-    const { optimizer, iterations, settings } = description;
-    return { description, contents: { variables, optimizer, iterations, settings } };
+    const { optimizer, iterations, settings, workers } = description;
+    return { description, contents: { variables, optimizer, iterations, settings, workers } };
   } finally {
     await file.close();
   }

@@ -9,6 +9,7 @@ import type { SessionContents } from '../session/session.ts';
 import { defaultSettings, type SessionSettings } from '../session/settings.ts';
 import type { SessionSnapshot } from '../session/snapshot.ts';
 import type { VariableSpec } from '../session/variable.ts';
+import { Workers } from '../session/workers.ts';
 import type { Dtype } from '../tensor/dtype.ts';
 import type { TensorPlan } from '../tensor/safetensors.ts';
 import { sameShape } from '../tensor/tensor.ts';
@@ -49,6 +50,7 @@ export function checkpointMetadata(snapshot: SessionSnapshot, note: CheckpointNo
     checkpointing: JSON.stringify(checkpointing),
     aggregation: JSON.stringify(aggregation),
     metadata: JSON.stringify(metadata),
+    workers: JSON.stringify(contents.workers),
     created_at: createdAt,
     saved_at: note.savedAt,
     journal: note.journal,
@@ -71,6 +73,7 @@ export interface CheckpointDescription {
   readonly iterations: number;
   readonly optimizer: SessionContents['optimizer'];
   readonly settings: SessionSettings;
+  readonly workers: Workers;
   readonly variables: VariableSpec[];
 }
 
@@ -97,6 +100,8 @@ export function describeCheckpoint(
       aggregation: json('aggregation') as SessionSettings['aggregation'],
       metadata: json('metadata') as SessionSettings['metadata'],
     },
+    // Those that an older version wrote have none.
+    workers: metadata.has('workers') ? Workers.of(json('workers') as Parameters<typeof Workers.of>[0]) : new Workers(),
     variables: readVariables(entries),
   };
 }

@@ -8,8 +8,9 @@ import type { SessionSnapshot } from '../session/snapshot.ts';
 import { takeSnapshot } from '../session/snapshot.ts';
 import type { CheckpointFolder, CheckpointInfo } from './checkpoint-folder.ts';
 import { storageProblem } from './files.ts';
-import type { LiveSession, Precondition } from './live-session.ts';
+import type { LiveSession } from './live-session.ts';
 import { Queue } from './queue.ts';
+import type { Precondition } from './requests.ts';
 
 export interface WrittenCheckpoint {
   readonly info: CheckpointInfo;

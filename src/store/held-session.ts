@@ -3,9 +3,10 @@
  * change. Every call that changes something can come with an idempotency key; a repeat is told what came of the first.
  */
 import { once } from 'node:events';
+import { shuttingDown } from '../errors.ts';
 import type { Part } from '../kernel/extent.ts';
 import { learningRateAt } from '../optimizer/scalars.ts';
-import { extentOf, type Slices } from '../session/gradient.ts';
+import type { Slices } from '../session/gradient.ts';
 import type { Head, Receive, Selection, SessionContents, SessionPatch } from '../session/session.ts';
 import type { Durability } from '../session/settings.ts';
 import { stateBytes } from '../session/variable.ts';
@@ -13,13 +14,17 @@ import type { Checkpointer } from './checkpointer.ts';
 import { storageProblem } from './files.ts';
 import { type PastState, pastState, presentState } from './history.ts';
 import type { KeyEntry } from './idempotency.ts';
-import type { ChangeRequest, LiveSession, StepReply, StepRequest } from './live-session.ts';
+import type { LiveSession } from './live-session.ts';
 import { type Outcome, outcomeOf } from './outcome.ts';
+import { Pushes } from './pushes.ts';
+import { setQuarantined } from './quarantine.ts';
+import type { ChangeRequest, StepReply, StepRequest } from './requests.ts';
 import type { Revisions } from './revisions.ts';
 import { SessionCheckpoints } from './session-checkpoints.ts';
 import { type SessionView, viewOf } from './session-view.ts';
 import { touchedRows } from './touched-rows.ts';
 import { fingerprintOf } from './whole-state.ts';
+import { viewWorkers, type WorkerView } from './worker-view.ts';
 
 export class HeldSession {
   readonly #live: LiveSession;
@@ -27,9 +32,8 @@ export class HeldSession {
   readonly #revisions: Revisions;
   readonly #onStep: () => void;
   readonly checkpoints: SessionCheckpoints;
+  readonly pushes: Pushes;
   #measured: { variables: SessionContents['variables']; bytes: number } | undefined;
-  /** Since the server has it: steps, rows of sparse gradients, and bytes of gradients. */
-  readonly applied = { steps: 0, rows: 0, bytes: 0 };
   #waiting = true;
 
   /** `onStep` is called after every change, for whoever sees to checkpoints. */
@@ -39,6 +43,7 @@ export class HeldSession {
     this.#revisions = revisions;
     this.#onStep = onStep;
     this.checkpoints = new SessionCheckpoints(live, checkpointer, onStep);
+    this.pushes = new Pushes(live, (revision, milliseconds, gone) => this.waitForChange(revision, milliseconds, gone));
   }
 
   get name(): string {
@@ -68,16 +73,19 @@ export class HeldSession {
     return viewOf(this.#live, this.#checkpointer);
   }
 
-  /** One step by these gradients; the reply gets the values right after it or, of a repeat, the values now. */
-  async applyGradients(gradients: ReadonlyMap<string, Slices>, request: StepRequest, reply: StepReply): Promise<Head> {
+  /**
+   * Applies gradients, alone or with those of other workers. The reply gets the values right after the step or, of a repeat, the
+   * values now; of several that are the same, one gets them, and all are told which.
+   */
+  async applyGradients<R extends StepReply>(
+    gradients: ReadonlyMap<string, Slices>,
+    request: StepRequest,
+    reply: R,
+  ): Promise<{ head: Head; reply: R }> {
     const first = async () => {
-      const head = await this.#live.step(gradients, request, reply);
-      const { rows, bytes } = extentOf(gradients.values());
-      this.applied.steps++;
-      this.applied.rows += rows;
-      this.applied.bytes += bytes;
+      const applied = await this.pushes.push(gradients, request, reply);
       this.#onStep();
-      return head;
+      return applied as { head: Head; reply: R };
     };
     return this.#live.keys.once(request.key, first, async (entry) => {
       const receive: Receive = (head, tensors) => {
@@ -86,7 +94,7 @@ export class HeldSession {
         return places;
       };
       const head = await this.read('w', touchedRows(gradients), receive);
-      return asAnswered(head, entry);
+      return { head: asAnswered(head, entry), reply };
     });
   }
 
@@ -97,6 +105,22 @@ export class HeldSession {
 
   read(part: Part, selections: readonly Selection[] | undefined, receive: Receive): Promise<Head> {
     return this.#live.read(() => this.#live.session.read(part, selections, receive));
+  }
+
+  get workers(): WorkerView[] {
+    return viewWorkers(this.contents.workers, this.pushes.watch);
+  }
+
+  /** Takes a worker back that was put aside. */
+  release(worker: string, request: ChangeRequest): Promise<Outcome<Head>> {
+    const { session } = this.#live;
+    const first = () => setQuarantined(this.#live, worker, false, request);
+    return outcomeOf(this.#live, request, first, async (entry) => asAnswered(session.head, entry));
+  }
+
+  /** Of variables by name, or of all, what has changed since the session was at `revision`, as far as that is known. */
+  readSince(revision: number, names: readonly string[] | undefined, receive: Receive): Promise<Head> {
+    return this.#live.read(() => this.#live.session.readSince(revision, names, receive));
   }
 
   assign(part: Part, assignments: ReadonlyMap<string, Slices>, request: ChangeRequest): Promise<Outcome<Head>> {
@@ -134,22 +158,23 @@ export class HeldSession {
    * Waits until the revision is another one, for so long, or until `signal` is aborted or `endWaits` is called. Throws
    * `session_not_found` if the session was deleted meanwhile.
    */
-  async waitForChange(revision: number, milliseconds: number, signal: AbortSignal): Promise<void> {
-    if (!this.#waiting || this.revision !== revision || signal.aborted) return;
+  async waitForChange(revision: number, milliseconds: number, signal: AbortSignal | undefined): Promise<void> {
+    if (!this.#waiting || this.revision !== revision || signal?.aborted) return;
     // No `AbortSignal.any` with one of `timeout`, which Node 20 may collect as garbage before its time.
     const enough = new AbortController();
     const end = () => enough.abort();
     const timer = setTimeout(end, milliseconds);
-    signal.addEventListener('abort', end);
+    signal?.addEventListener('abort', end);
     await once(this.#live.changes, 'change', { signal: enough.signal }).catch(() => undefined);
     clearTimeout(timer);
-    signal.removeEventListener('abort', end);
+    signal?.removeEventListener('abort', end);
     this.#live.assertLive();
   }
 
-  /** Nobody waits for a change any more, neither who does now nor who would. */
+  /** Nobody waits any more, for a change or for other workers, neither who does now nor who would. */
   endWaits(): void {
     this.#waiting = false;
+    this.pushes.close(this.#live.gone() ?? shuttingDown());
     this.#live.changes.emit('change');
   }
 

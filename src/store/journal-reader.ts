@@ -199,14 +199,14 @@ export class JournalReader {
         if (session !== undefined) this.#blame(session.toString('hex'), rule);
         else for (const path of tailPaths(this.folder)) this.#findings.add(path, undefined, rule);
       }
-      for await (const { session, key, head, data } of left.frames()) {
+      for await (const { session, keys, head, data } of left.frames()) {
         const id = session.toString('hex');
         const part = this.parts.get(id) ?? new JournalPart();
         if (part.unreadable !== undefined || head.revision <= part.reached) continue;
         this.parts.set(id, part);
         this.#behind.set(id, [...(this.#behind.get(id) ?? []), { head, data }]);
         this.#takeOne(id, part, { head, data });
-        if (key !== undefined) part.keys++;
+        part.keys += keys.length;
         this.tail.records++;
       }
     } finally {

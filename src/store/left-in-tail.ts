@@ -23,7 +23,7 @@ export async function takeTail(journal: Journal, reached: ReadonlyMap<string, nu
   let putting: Promise<void>[] = [];
   let bytes = 0;
   try {
-    for await (const { session, key, head, headBytes, data } of left.frames()) {
+    for await (const { session, keys, head, headBytes, data } of left.frames()) {
       const id = session.toString('hex');
       const checkpoint = reached.get(id);
       // Of a session that is no more.
@@ -36,10 +36,13 @@ export async function takeTail(journal: Journal, reached: ReadonlyMap<string, nu
       if (head.previous !== end.revision) continue;
       ends.set(id, end);
       end.revision = head.revision;
-      const number = key === undefined ? 0 : ++end.key;
+      const first = end.key + 1;
+      end.key += keys.length;
       const put = journal.submit(() => {
         file.putRecord(session, head.revision, headBytes, [data]);
-        if (key !== undefined) file.putKey(session, number, key);
+        keys.forEach((key, k) => {
+          file.putKey(session, first + k, key);
+        });
       }, smallBytes + data.length);
       put.catch(() => undefined);
       putting.push(put);

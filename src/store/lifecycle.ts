@@ -7,11 +7,11 @@ import { settle } from './creation.ts';
 import { storageProblem } from './files.ts';
 import type { HeldSession } from './held-session.ts';
 import type { KeyEntry, RequestKey } from './idempotency.ts';
-import type { ChangeRequest } from './live-session.ts';
 import type { Log } from './log.ts';
 import type { MemoryBudget } from './memory-budget.ts';
 import { type Names, taken } from './names.ts';
 import type { Outcome } from './outcome.ts';
+import type { ChangeRequest } from './requests.ts';
 import type { SessionFolder } from './session-folder.ts';
 import type { Started } from './start.ts';
 

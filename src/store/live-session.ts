@@ -6,41 +6,40 @@ import { EventEmitter } from 'node:events';
 import { Problem } from '../errors.ts';
 import type { Progress } from '../kernel/threads.ts';
 import { queuedRequestsMax } from '../limits.ts';
-import type { Slices } from '../session/gradient.ts';
+import { type CheckedGradient, extentOf, type Slices } from '../session/gradient.ts';
 import type { Head, Position, Receive, Session } from '../session/session.ts';
 import type { Durability } from '../session/settings.ts';
+import type { Origin } from '../session/workers.ts';
 import type { ArrivedData } from './arrived-data.ts';
+import { Barrier } from './barrier.ts';
 import type { ChangeLog } from './change-log.ts';
 import type { Change } from './changes.ts';
 import type { CheckpointInfo } from './checkpoint-folder.ts';
 import { encodeEntry, type IdempotencyKeys, type KeyEntry, type RequestKey } from './idempotency.ts';
+import type { ChangeRequest, Precondition } from './requests.ts';
 import type { Revisions } from './revisions.ts';
 import { Turns } from './turns.ts';
 
-/** Decides whether a request applies, given the revision; `undefined`: it always does. */
-export type Precondition = ((revision: number) => boolean) | undefined;
-
-/** What any request for a change may come with. */
-export interface ChangeRequest {
-  readonly precondition?: Precondition;
-  readonly key?: RequestKey | undefined;
-}
-
-export interface StepRequest extends ChangeRequest {
-  /** The iteration that the gradients were computed from. */
-  readonly base?: number | undefined;
-  /** What has been written of the gradients while they arrived. */
+/** A step to be admitted: gradients that have been checked, whose they are, and the requests that it answers. */
+export interface StepInput {
+  readonly gradients: ReadonlyMap<string, Slices>;
+  readonly checked: readonly CheckedGradient[];
+  readonly origin: Origin;
+  readonly keys: readonly RequestKey[];
   readonly arrived?: ArrivedData | undefined;
-  /** Told until when the memory of the gradients is read, which may be after the step has been acknowledged. */
-  readonly hold?: (until: Promise<unknown>) => void;
+  readonly receive: Receive;
 }
 
-/** Where the values after a step go, and who is told when. */
-export interface StepReply {
-  readonly receive: Receive;
-  /** Nothing can fail any more, and the values are about to come; whether they answer a repeat, and what the step was acknowledged at. */
-  readonly begin?: ((durability: Durability, replayed: boolean) => void) | undefined;
-  readonly progress?: Progress | undefined;
+/** A step whose record is on its way. */
+export interface AdmittedStep {
+  /** The level that it is acknowledged at. */
+  readonly level: Durability;
+  /** Resolves when it may be applied. */
+  readonly acknowledged: Promise<void>;
+  /** Settled when the memory of the gradients is not read any more. */
+  readonly committed: Promise<void>;
+  /** To be called in its turn. It cannot fail. */
+  apply(progress?: Progress): Promise<Head>;
 }
 
 /** Puts the one change of a task where it survives; after it the task applies the change, and cannot fail. */
@@ -59,6 +58,10 @@ export class LiveSession {
   readonly log: ChangeLog;
   readonly keys: IdempotencyKeys;
   readonly turns = new Turns(queuedRequestsMax);
+  /** Since the server has it: steps, rows of sparse gradients, and bytes of gradients. */
+  readonly applied = { steps: 0, rows: 0, bytes: 0 };
+  /** Those who wait for other workers to make a step with. */
+  readonly barrier = new Barrier();
   /** Emits `change`. */
   readonly changes = new EventEmitter().setMaxListeners(0);
   readonly #revisions: Revisions;
@@ -77,53 +80,53 @@ export class LiveSession {
     return this.session.contents.settings.durability;
   }
 
-  /** One step. Its reply's values are those right after it. */
-  step(gradients: ReadonlyMap<string, Slices>, request: StepRequest, reply: StepReply): Promise<Head> {
-    return this.turns.step(async () => {
-      const { session, turns } = this;
-      const from = turns.ahead > 0 ? this.#admitted : session.position;
-      await this.#admit(request.precondition, from.revision);
-      const checked = await session.check(gradients, request.base, from);
-      const step = session.prepare(checked, reply.receive, from);
-      const entry = request.key && entryOf(request.key, step.head);
-      const place = { previous: from.revision, revision: step.head.revision, iterations: step.head.iterations };
-      const { acknowledged, committed, level } = await this.log.append(
-        { kind: 'gradients', gradients },
-        place,
-        this.durability,
-        entry,
-        request.arrived,
-      );
-      request.hold?.(committed);
-      this.#admitted = place;
-      return async () => {
-        await acknowledged;
-        reply.begin?.(level, false);
-        await session.apply(step, reply.progress);
-        if (entry !== undefined) this.keys.remember(entry);
-        this.changes.emit('change');
-        return step.head;
-      };
-    });
+  /** Where the session will stand when what is admitted is applied. */
+  get next(): Position {
+    return this.turns.ahead > 0 ? this.#admitted : this.session.position;
+  }
+
+  /** In its turn of admission: puts a step that is to be applied at `from` into the journal. */
+  async admit(input: StepInput, from: Position): Promise<AdmittedStep> {
+    const { session } = this;
+    const { gradients, origin, keys, arrived } = input;
+    const step = session.prepare(input.checked, input.receive, from, origin);
+    const entries = keys.map((key) => entryOf(key, step.head));
+    const place = { previous: from.revision, revision: step.head.revision, iterations: step.head.iterations };
+    const change = { kind: 'gradients', gradients, origin } as const;
+    const { acknowledged, committed, level } = await this.log.append(change, place, this.durability, entries, arrived);
+    this.#admitted = place;
+    const apply = async (progress?: Progress): Promise<Head> => {
+      await session.apply(step, progress);
+      for (const entry of entries) this.keys.remember(entry);
+      const { rows, bytes } = extentOf(gradients.values());
+      this.applied.steps++;
+      this.applied.rows += rows;
+      this.applied.bytes += bytes;
+      this.changes.emit('change');
+      return step.head;
+    };
+    return { level, acknowledged, committed, apply };
   }
 
   /**
    * Runs `task` when nothing else is under way. It checks, calls `commit` once at most, and applies. Throws
-   * `precondition_failed` and `session_not_found` before the task begins, and where the disk takes no changes, why.
+   * `precondition_failed` and `session_not_found` before the task begins, and where the disk takes no changes, why. Those who
+   * wait for other workers find out what the change means for them.
    */
   change<T>({ precondition, key }: ChangeRequest, task: (commit: Commit) => T | Promise<T>): Promise<T> {
     return this.turns.alone(async () => {
       const { session } = this;
       const { revision, iterations } = session.position;
-      await this.#admit(precondition, revision);
+      await this.requireChangeable(precondition, revision);
       let entry: KeyEntry | undefined;
       const result = await task(async (change, after) => {
         const place = { previous: revision, revision: revision + 1, iterations: after.iterations ?? iterations };
         if (key !== undefined) entry = { ...entryOf(key, { ...session.head, ...place }), ...after };
-        await (await this.log.append(change, place, this.durability, entry)).acknowledged;
+        await (await this.log.append(change, place, this.durability, entry === undefined ? [] : [entry])).acknowledged;
       });
       if (entry !== undefined) this.keys.remember(entry);
       if (session.revision !== revision) this.changes.emit('change');
+      this.barrier.disperse();
       return result;
     });
   }
@@ -165,7 +168,8 @@ export class LiveSession {
     throw new Problem('precondition_failed', `${rule}. Received: another`);
   }
 
-  async #admit(precondition: Precondition, revision: number): Promise<void> {
+  /** As `requireFit`; throws too where the disk takes no changes, why. */
+  async requireChangeable(precondition: Precondition, revision: number): Promise<void> {
     this.requireFit(precondition, revision);
     this.log.journal.requireWritable();
     const reserving = this.#revisions.reserve(revision);

@@ -1,6 +1,7 @@
 /** What came of a request for a change, or had come of it when the request is a repeat. */
 import type { KeyEntry } from './idempotency.ts';
-import type { ChangeRequest, LiveSession } from './live-session.ts';
+import type { LiveSession } from './live-session.ts';
+import type { ChangeRequest } from './requests.ts';
 
 export interface Outcome<T> {
   readonly result: T;

@@ -27,6 +27,7 @@ export const kinds = {
   patch: 'p',
   restore: 'r',
   resume: 's',
+  worker: 'w',
   delete: 'd',
 } as const;
 export type Kind = keyof typeof kinds;

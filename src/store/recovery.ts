@@ -138,7 +138,7 @@ async function goOn({
   const place = { previous: reached, revision, iterations: session.contents.iterations };
   if (!isExact) {
     if (log.level(durability) !== 'checkpoint')
-      await (await log.append({ kind: 'resume' }, place, 'always', undefined)).committed;
+      await (await log.append({ kind: 'resume' }, place, 'always', [])).committed;
     session.resumeAt(revision);
   }
   const checkpointer = new Checkpointer(live, checkpoints, record.first_checkpoint, saved);

@@ -71,7 +71,9 @@ async function apply(
 ): Promise<void> {
   switch (change.kind) {
     case 'gradients':
-      await session.apply(session.prepare(await session.check(change.gradients), () => []));
+      await session.apply(
+        session.prepare(await session.check(change.gradients), () => [], session.position, change.origin),
+      );
       break;
     case 'assign':
       session.assign(session.checkAssignments(change.part, change.assignments));
@@ -83,6 +85,9 @@ async function apply(
       if (folder.find(change.checkpoint).sha256 !== change.sha256)
         throw new Error(`${change.checkpoint} is another one now`);
       session.replace((await folder.load(change.checkpoint)).contents);
+      break;
+    case 'worker':
+      session.setQuarantined(change.worker, change.quarantined);
       break;
     case 'create':
     case 'resume':

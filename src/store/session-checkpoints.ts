@@ -5,8 +5,9 @@ import { learningRateAt } from '../optimizer/scalars.ts';
 import type { CheckpointInfo } from './checkpoint-folder.ts';
 import type { Checkpointer, WrittenCheckpoint } from './checkpointer.ts';
 import { storageProblem } from './files.ts';
-import type { After, ChangeRequest, LiveSession } from './live-session.ts';
+import type { After, LiveSession } from './live-session.ts';
 import { type Outcome, outcomeOf } from './outcome.ts';
+import type { ChangeRequest } from './requests.ts';
 import { type SessionView, viewOf } from './session-view.ts';
 
 export class SessionCheckpoints {

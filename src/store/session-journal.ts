@@ -86,7 +86,7 @@ export class SessionJournal {
     return { bytes, checksum: file.checksum, views: [] };
   }
 
-  /** Puts one change, with the idempotency key that it came with, behind all that there are. */
+  /** Puts one change, with the idempotency keys that it came with, behind all that there are. */
   append(
     kind: Kind,
     description: unknown,
@@ -108,14 +108,14 @@ export class SessionJournal {
     this.#revision = place.revision;
     const hasFile = views.length === 0 && dataBytes > 0;
     const bytes = head.bytes.length + (hasFile ? 0 : dataBytes) + entryBytes;
-    // The tail knows a session by its changes, and has room for one key.
+    // The tail knows a session by its changes.
     const isFromTail = kind !== 'create' && !hasFile && (level === 'everysec' || this.#journal.isQuick(bytes));
     const put = (file: JournalFile): void => {
       file.putRecord(this.id, place.revision, head.bytes, views);
       this.#putKeys(file, keys);
     };
     const committed = this.#journal.submit(put, bytes, !isFromTail);
-    const frame = { session: this.id, key: keys[0], head: head.bytes, data: views };
+    const frame = { session: this.id, keys, head: head.bytes, data: views };
     const own = isFromTail ? this.#journal.write(frame, level === 'always', committed) : committed;
     // A change is nothing without those before it, and the tail may take it when lmdb has failed to take one of them.
     const acknowledged = Promise.all([this.#acknowledged, own]).then(() => undefined);

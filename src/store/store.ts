@@ -15,11 +15,12 @@ import { makeFolder, storageProblem, syncFolder } from './files.ts';
 import type { HeldSession } from './held-session.ts';
 import type { RequestKey } from './idempotency.ts';
 import { Lifecycle, type NewSession } from './lifecycle.ts';
-import { type ChangeRequest, notFound } from './live-session.ts';
+import { notFound } from './live-session.ts';
 import type { Log } from './log.ts';
 import { MemoryBudget } from './memory-budget.ts';
 import { Names } from './names.ts';
 import type { Outcome } from './outcome.ts';
+import type { ChangeRequest } from './requests.ts';
 import type { SessionFolder } from './session-folder.ts';
 import { type Started, start } from './start.ts';
 import { setRight } from './whole-journal.ts';
@@ -161,7 +162,10 @@ export class Store {
 
   /** As `ChangeLog.begin`, for a session by name, if there is one. */
   begin(name: string, bodyBytes: number): ArrivedData | undefined {
-    return this.#ready ? this.#sessions.get(name)?.live.log.begin(bodyBytes) : undefined;
+    const held = this.#ready ? this.#sessions.get(name) : undefined;
+    // What is put in the journal then is not what arrives.
+    if (held?.contents.settings.aggregation.mode === 'sync') return undefined;
+    return held?.live.log.begin(bodyBytes);
   }
 
   /** All by name. Throws `recovering` until they are all back. */

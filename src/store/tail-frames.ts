@@ -1,18 +1,18 @@
 /**
  * The frames of the tail's files (tail.ts), and how they are read after a crash. Each holds one record of the journal, with
- * the idempotency key that it came with. Little-endian:
+ * the idempotency keys that it came with. Little-endian:
  *
  *      0  4  "TAIL"
  *      4  8  tag: random, another one whenever the file is begun anew
  *     12  8  session
- *     20  4  bytes of the idempotency key, 0: none
+ *     20  4  bytes of the idempotency keys, 0: none; the highest bit is set where each stands behind its length (4 bytes)
  *     24  4  bytes of the record's head
  *     28  8  bytes of its data, a float64
  *     36  8  number: they count up over both files, a float64
  *     44  8  number of the first frame that lmdb did not have when this one was written
  *     52  8  number of the last one that was fsynced then
  *     60  4  CRC-32 of the 60 bytes before
- *     64     key, head, data, each with its own checksum
+ *     64     keys, head, data, each with its own checksum
  *
  * A file is written over from its beginning, so behind its last frame there may be others, whole or not, of another tag.
  */
@@ -23,14 +23,14 @@ import { checkData, decodeHead, type ReadHead } from './record.ts';
 
 export interface TailFrame {
   readonly session: SessionId;
-  readonly key: Buffer | undefined;
+  readonly keys: readonly Buffer[];
   readonly head: Buffer;
   readonly data: readonly Uint8Array[];
 }
 
 export interface LeftFrame {
   readonly session: SessionId;
-  readonly key: Buffer | undefined;
+  readonly keys: readonly Buffer[];
   readonly head: ReadHead;
   readonly headBytes: Buffer;
   readonly data: Buffer;
@@ -55,6 +55,7 @@ interface Place {
 
 const magic = Buffer.from('TAIL', 'latin1');
 const headerBytes = 64;
+const severalKeys = 2 ** 31;
 const windowBytes = 1024 * 1024;
 
 export interface Numbering {
@@ -65,12 +66,13 @@ export interface Numbering {
 }
 
 /** The pieces of a frame, in order. */
-export function encodeFrame({ session, key, head, data }: TailFrame, numbering: Numbering): Uint8Array[] {
+export function encodeFrame({ session, keys, head, data }: TailFrame, numbering: Numbering): Uint8Array[] {
+  const keyBytes = encodeKeys(keys);
   const header = Buffer.allocUnsafe(headerBytes);
   magic.copy(header, 0);
   numbering.tag.copy(header, 4);
   session.copy(header, 12);
-  header.writeUInt32LE(key?.length ?? 0, 20);
+  header.writeUInt32LE((keyBytes.length | (keys.length > 1 ? severalKeys : 0)) >>> 0, 20);
   header.writeUInt32LE(head.length, 24);
   header.writeDoubleLE(
     data.reduce((sum, { length }) => sum + length, 0),
@@ -80,12 +82,35 @@ export function encodeFrame({ session, key, head, data }: TailFrame, numbering: 
   header.writeDoubleLE(numbering.needed, 44);
   header.writeDoubleLE(numbering.synced, 52);
   header.writeUInt32LE(crc32(header.subarray(0, 60)), 60);
-  return [header, ...(key === undefined ? [] : [key]), head, ...data].filter(({ length }) => length > 0);
+  return [header, keyBytes, head, ...data].filter(({ length }) => length > 0);
+}
+
+function encodeKeys(keys: readonly Buffer[]): Buffer {
+  if (keys.length <= 1) return keys[0] ?? Buffer.alloc(0);
+  return Buffer.concat(
+    keys.flatMap((key) => {
+      const length = Buffer.allocUnsafe(4);
+      length.writeUInt32LE(key.length);
+      return [length, key];
+    }),
+  );
+}
+
+function decodeKeys(bytes: Buffer, header: Buffer): Buffer[] {
+  if (header.readUInt32LE(20) < severalKeys) return bytes.length === 0 ? [] : [bytes];
+  const keys: Buffer[] = [];
+  for (let at = 0; at < bytes.length; ) {
+    const end = at + 4 + bytes.readUInt32LE(at);
+    keys.push(bytes.subarray(at + 4, end));
+    at = end;
+  }
+  return keys;
 }
 
 const tagOf = (header: Buffer) => header.subarray(4, 12);
 const sessionOf = (header: Buffer) => Buffer.from(header.subarray(12, 20));
-const bytesOf = (header: Buffer) => header.readUInt32LE(20) + header.readUInt32LE(24) + header.readDoubleLE(28);
+const keyBytesOf = (header: Buffer) => header.readUInt32LE(20) % severalKeys;
+const bytesOf = (header: Buffer) => keyBytesOf(header) + header.readUInt32LE(24) + header.readDoubleLE(28);
 const numberOf = (header: Buffer) => header.readDoubleLE(36);
 
 /** Of these files, as far as they are there. */
@@ -166,7 +191,7 @@ async function nextHeader(
 
 /** `undefined` where not all of it is as it was written. */
 async function frameAt({ file, at, header }: Place): Promise<LeftFrame | undefined> {
-  const keyBytes = header.readUInt32LE(20);
+  const keyBytes = keyBytesOf(header);
   const dataAt = keyBytes + header.readUInt32LE(24);
   const bytes = bytesOf(header);
   if (at + headerBytes + bytes > (await file.stat()).size) return undefined;
@@ -182,8 +207,8 @@ async function frameAt({ file, at, header }: Place): Promise<LeftFrame | undefin
     const head = decodeHead(headBytes);
     checkData(head, data);
     if (!head.session.equals(sessionOf(header))) return undefined;
-    const key = keyBytes === 0 ? undefined : rest.subarray(0, keyBytes);
-    return { session: sessionOf(header), key, head, headBytes, data };
+    const keys = decodeKeys(rest.subarray(0, keyBytes), header);
+    return { session: sessionOf(header), keys, head, headBytes, data };
   } catch {
     return undefined;
   }

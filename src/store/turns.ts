@@ -23,11 +23,15 @@ export class Turns {
     return this.#ahead;
   }
 
-  /** Runs `admit` when the session's next step may be admitted, and the task that it returns when that may be applied. */
-  async step<T>(admit: () => Promise<() => Promise<T>>): Promise<T> {
+  /**
+   * Runs `admit` when the session's next step may be admitted, and the task that it returns when that may be applied;
+   * `undefined` where it returns none.
+   */
+  async step<T>(admit: () => Promise<(() => Promise<T>) | undefined>): Promise<T | undefined> {
     this.#requireRoom();
     const { applied } = await this.#admission.run(async () => {
       const apply = await admit();
+      if (apply === undefined) return { applied: undefined };
       this.#ahead++;
       const over = () => {
         this.#ahead--;

@@ -45,5 +45,5 @@ export async function copyOf(contents: SessionContents): Promise<SessionContents
       }
     }
   }
-  return { ...contents, variables };
+  return { ...contents, variables, workers: contents.workers.copy() };
 }

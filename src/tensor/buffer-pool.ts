@@ -19,6 +19,8 @@ export class BufferPool {
   readonly #max: number;
   /** Oldest first. */
   #idle: Idle[] = [];
+  /** Of buffers that several have: how many besides the first. */
+  readonly #others = new WeakMap<SharedArrayBuffer, number>();
   #sweeps = 0;
   #sweeping: NodeJS.Timeout | undefined;
 
@@ -44,9 +46,19 @@ export class BufferPool {
     return buffer instanceof SharedArrayBuffer;
   }
 
+  /** One more has it; the last of them to give it back does so. */
+  share({ buffer: memory }: Buffer): void {
+    if (memory instanceof SharedArrayBuffer) this.#others.set(memory, (this.#others.get(memory) ?? 0) + 1);
+  }
+
   /** Takes back a buffer that nobody reads or writes any more; the oldest ones go where there are too many. */
   give({ buffer: memory }: Buffer): void {
     if (!(memory instanceof SharedArrayBuffer) || this.#idle.some((each) => each.memory === memory)) return;
+    const others = this.#others.get(memory) ?? 0;
+    if (others > 0) {
+      this.#others.set(memory, others - 1);
+      return;
+    }
     this.#idle.push({ memory, until: this.#sweeps + 2 });
     let bytes = this.#idle.reduce((sum, each) => sum + each.memory.byteLength, 0);
     while (bytes > this.#max) {

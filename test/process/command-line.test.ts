@@ -260,7 +260,7 @@ test('what only the tail has is counted, verified and exported', { timeout: 120_
   const behind = await run('verify', folder);
   assert.match(behind.stdout, /ckpt-000003 \(iteration 8\) to the end \(iteration 11\): 3 changes replayed/);
   const { bytes: headBytes } = decodeHead(value);
-  const frame = { session: key.subarray(1, 9), key: undefined, head: value.subarray(0, headBytes) };
+  const frame = { session: key.subarray(1, 9), keys: [], head: value.subarray(0, headBytes) };
   await tail.append({ ...frame, data: [value.subarray(headBytes)] }, true, Promise.resolve());
   await tail.close();
 

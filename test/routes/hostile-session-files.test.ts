@@ -77,7 +77,7 @@ refuseAll(
     option('iterations', '', /must hold JSON under "iterations"\. Received: ""$/),
     option('checkpointing', '{"keep":0}', /\/checkpointing\/keep must be >= 1\. Received: 0$/),
     option('checkpointing', '{"kept":1}', /\/checkpointing must have no member "kept"\. Received: it$/),
-    option('aggregation', '{"mode":"sync"}', /\/aggregation\/mode must be "async"\. Received: "sync"$/),
+    option('aggregation', '{"mode":"bsp"}', /\/aggregation\/mode must be one of .*Received: "bsp"/),
     option(
       'durability',
       'never',

@@ -5,6 +5,7 @@ import type { Part } from '../../src/kernel/extent.ts';
 import { parseOptimizer } from '../../src/optimizer/adamax-config.ts';
 import type { Slices } from '../../src/session/gradient.ts';
 import { defaultSettings } from '../../src/session/settings.ts';
+import { noOrigin } from '../../src/session/workers.ts';
 import { type Change, decodeChange, encodeChange } from '../../src/store/changes.ts';
 import type { IndexDtype } from '../../src/tensor/dtype.ts';
 import { elementCount } from '../../src/tensor/tensor.ts';
@@ -47,7 +48,7 @@ function everySlices(): Map<string, Slices> {
 describe('a change reads back as it was:', () => {
   test('gradients, dense and sparse, in every dtype that they travel in', () => {
     const gradients = everySlices();
-    const read = throughRecord({ kind: 'gradients', gradients });
+    const read = throughRecord({ kind: 'gradients', gradients, origin: noOrigin });
     assert.ok(read.kind === 'gradients', read.kind);
     assert.deepEqual(plain(read.gradients), plain(gradients));
   });
@@ -56,9 +57,34 @@ describe('a change reads back as it was:', () => {
     const { data, description } = encodeChange({
       kind: 'gradients',
       gradients: new Map([['w', dense([1, -2, 0.5], [3], 'BF16')]]),
+      origin: noOrigin,
     });
     assert.equal(Buffer.concat(data).toString('hex'), '803f00c0003f');
     assert.deepEqual(description, [['w', 'BF16', [3]]]);
+  });
+
+  test('whose gradients they are, how stale they were, and what the rate was divided by', () => {
+    const by = [
+      { worker: 'a', staleness: 3, clock: undefined },
+      { worker: 'b "2"', staleness: undefined, clock: 17 },
+    ];
+    const gradients = new Map([['w', dense([1, 2], [2])]]);
+    for (const origin of [
+      { by, rateDivisor: 3 },
+      { by: [], rateDivisor: 2 },
+    ]) {
+      const read = throughRecord({ kind: 'gradients', gradients, origin });
+      assert.ok(read.kind === 'gradients', read.kind);
+      assert.deepEqual(read.origin, origin);
+      assert.deepEqual(plain(read.gradients), plain(gradients));
+    }
+  });
+
+  test('a worker that is put aside, and one that is taken back', () => {
+    for (const quarantined of [true, false]) {
+      const change = { kind: 'worker', worker: 'w/1', quarantined } as const;
+      assert.deepEqual(throughRecord(change), change);
+    }
   });
 
   for (const part of ['w', 'm', 'v'] as Part[]) {
@@ -119,7 +145,7 @@ test('the data of a change are views of the tensors, in order, and nothing is co
     ['a', sparse([1], [1, 2], [1, 2])],
     ['b', dense([3], [1])],
   ]);
-  const { data } = encodeChange({ kind: 'gradients', gradients });
+  const { data } = encodeChange({ kind: 'gradients', gradients, origin: noOrigin });
   const { a, b } = Object.fromEntries(gradients);
   assert.deepEqual(
     data.map(({ buffer, byteOffset, length }) => [buffer, byteOffset, length]),

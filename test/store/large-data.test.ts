@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { describe, type TestContext, test } from 'node:test';
 import { crc32 } from 'node:zlib';
 import { decodeSlicesFile } from '../../src/schemas/slices.ts';
+import { noOrigin } from '../../src/session/workers.ts';
 import { ArrivedData } from '../../src/store/arrived-data.ts';
 import { type Change, encodeChange } from '../../src/store/changes.ts';
 import { DataFile } from '../../src/store/data-file.ts';
@@ -27,7 +28,7 @@ async function newJournal(t: TestContext, folder?: string) {
 }
 
 function gradientsIn(body: Uint8Array): Change {
-  return { kind: 'gradients', gradients: decodeSlicesFile(parseSafetensors(body)) };
+  return { kind: 'gradients', gradients: decodeSlicesFile(parseSafetensors(body)), origin: noOrigin };
 }
 
 /** A safetensors body of one tensor `w`, in memory as a request's is. */

@@ -4,6 +4,7 @@ import { cp } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, type TestContext, test } from 'node:test';
 import { setTimeout as after } from 'node:timers/promises';
+import { noOrigin } from '../../src/session/workers.ts';
 import { type Change, encodeChange } from '../../src/store/changes.ts';
 import { Journal } from '../../src/store/journal.ts';
 import type { JournalFile } from '../../src/store/journal-file.ts';
@@ -13,7 +14,7 @@ import { temporaryFolder } from '../support/server-process.ts';
 import { dense } from '../support/sessions.ts';
 
 const id = Buffer.from('00000000000000aa', 'hex');
-const step: Change = { kind: 'gradients', gradients: new Map([['w', dense([1, 2], [2])]]) };
+const step: Change = { kind: 'gradients', gradients: new Map([['w', dense([1, 2], [2])]]), origin: noOrigin };
 
 async function openJournal(t: TestContext, folder: string, keysMax = 100): Promise<Journal> {
   const journal = await Journal.open(folder, keysMax);

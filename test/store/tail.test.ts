@@ -24,7 +24,7 @@ async function open(t: TestContext, folder: string): Promise<Tail> {
   return tail;
 }
 
-function frame(session: Buffer, revision: number, data: readonly Uint8Array[] = [], key?: string): TailFrame {
+function frame(session: Buffer, revision: number, data: readonly Uint8Array[] = [], ...keys: string[]): TailFrame {
   const whole = Buffer.concat(data);
   const { bytes } = encodeHead({
     kind: 'gradients',
@@ -37,13 +37,13 @@ function frame(session: Buffer, revision: number, data: readonly Uint8Array[] = 
     dataBytes: whole.length,
     dataChecksum: crc32(whole),
   });
-  return { session, key: key === undefined ? undefined : Buffer.from(key), head: bytes, data };
+  return { session, keys: keys.map((key) => Buffer.from(key)), head: bytes, data };
 }
 
 interface Found {
   readonly session: string;
   readonly revision: number;
-  readonly key: string | undefined;
+  readonly keys: readonly string[];
   readonly data: string;
 }
 
@@ -51,9 +51,9 @@ interface Found {
 async function found({ paths }: Tail): Promise<{ frames: Found[]; lost: (string | undefined)[] }> {
   const left = await readLeft(paths);
   const frames: Found[] = [];
-  for await (const { session, head, key, data } of left.frames()) {
+  for await (const { session, head, keys, data } of left.frames()) {
     const { revision } = head;
-    frames.push({ session: session.toString('hex'), revision, key: key?.toString(), data: data.toString('latin1') });
+    frames.push({ session: session.toString('hex'), revision, keys: keys.map(String), data: data.toString('latin1') });
   }
   await left.close();
   return { frames, lost: left.lost.map((session) => session?.toString('hex')) };
@@ -79,16 +79,16 @@ for (const isSynced of [true, false]) {
       frame(one, 1, [Buffer.from('ab'), Buffer.alloc(0), Buffer.from('c')], 'key'),
       frame(other, 2 ** 41, [Buffer.alloc(300_000, 'x')]),
       frame(one, 2),
-      frame(one, 3, [Buffer.from('last')], 'another'),
+      frame(one, 3, [Buffer.from('last')], 'another', '', 'a third'),
     ];
     for (const each of frames.slice(0, 2)) await tail.append(each, isSynced, never);
     await Promise.all(frames.slice(2).map((each) => tail.append(each, isSynced, never)));
     assert.deepEqual(await found(tail), {
       frames: [
-        { session: one.toString('hex'), revision: 1, key: 'key', data: 'abc' },
-        { session: other.toString('hex'), revision: 2 ** 41, key: undefined, data: 'x'.repeat(300_000) },
-        { session: one.toString('hex'), revision: 2, key: undefined, data: '' },
-        { session: one.toString('hex'), revision: 3, key: 'another', data: 'last' },
+        { session: one.toString('hex'), revision: 1, keys: ['key'], data: 'abc' },
+        { session: other.toString('hex'), revision: 2 ** 41, keys: [], data: 'x'.repeat(300_000) },
+        { session: one.toString('hex'), revision: 2, keys: [], data: '' },
+        { session: one.toString('hex'), revision: 3, keys: ['another', '', 'a third'], data: 'last' },
       ],
       lost: [],
     });
@@ -156,7 +156,7 @@ test('when all is in lmdb the next frame begins at 0, and none is lost while one
   settle[3]?.resolve();
   await append(5);
   assert.deepEqual(await found(tail), {
-    frames: [{ session: one.toString('hex'), revision: 5, key: undefined, data: '\0'.repeat(50) }],
+    frames: [{ session: one.toString('hex'), revision: 5, keys: [], data: '\0'.repeat(50) }],
     lost: [],
   });
   assert.equal(await endOfFrames(path), end, 'the file must not grow when all is in lmdb');
@@ -191,7 +191,7 @@ test('what is stale behind a shorter new frame is not read', async (t) => {
   await Promise.all(long);
   await tail.append(frame(other, 9, [Buffer.alloc(50)]), true, never);
   assert.deepEqual(await found(tail), {
-    frames: [{ session: other.toString('hex'), revision: 9, key: undefined, data: '\0'.repeat(50) }],
+    frames: [{ session: other.toString('hex'), revision: 9, keys: [], data: '\0'.repeat(50) }],
     lost: [],
   });
 });

@@ -20,7 +20,7 @@ async function settled(): Promise<void> {
 }
 
 /** A step that says when it is admitted and applied; it is applied when its gate opens. */
-function step(turns: Turns, name: string, said: string[], until: Promise<void>): Promise<string> {
+function step(turns: Turns, name: string, said: string[], until: Promise<void>): Promise<string | undefined> {
   return turns.step(async () => {
     said.push(`${name} admitted`);
     return async () => {

@@ -13,6 +13,7 @@ import {
 } from '../../src/session/session.ts';
 import { defaultSettings, type SessionSettings } from '../../src/session/settings.ts';
 import { allocateVariables } from '../../src/session/variable.ts';
+import { Workers } from '../../src/session/workers.ts';
 import type { FloatDtype, IndexDtype, VariableDtype } from '../../src/tensor/dtype.ts';
 import { elementCount } from '../../src/tensor/tensor.ts';
 import { decode, encode } from './floats.ts';
@@ -38,6 +39,7 @@ export function sessionOf(variables: Readonly<Record<string, VariableGiven>>, gi
     optimizer: parseOptimizer({ config: given.config ?? {} }, () => 0),
     iterations: given.iterations ?? 0,
     settings: given.settings ?? defaultSettings,
+    workers: new Workers(),
   };
   for (const { name, shape, memory } of contents.variables.values()) {
     const values = variables[name]?.values;
@@ -87,12 +89,8 @@ export interface Received {
 }
 
 /** One step; what it gave to whom receives the updated values, in the variables' own dtypes. */
-export async function applyStep(
-  session: Session,
-  gradients: Readonly<Record<string, Slices>>,
-  base?: number,
-): Promise<Received> {
-  const checked = await session.check(new Map(Object.entries(gradients)), base);
+export async function applyStep(session: Session, gradients: Readonly<Record<string, Slices>>): Promise<Received> {
+  const checked = await session.check(new Map(Object.entries(gradients)));
   return receiving((receive) => session.apply(session.prepare(checked, receive)));
 }
 

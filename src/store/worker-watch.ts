@@ -1,0 +1,61 @@
+/**
+ * What is known of a session's workers since the server has it: when each was last heard of, how many of its pushes were
+ * refused, and how stale steps were. The steps themselves are in the session's state.
+ */
+import { workersMax } from '../limits.ts';
+
+export interface Watched {
+  /** When it was last heard of, by `performance.now()`. */
+  seen: number;
+  /** Pushes that were refused. */
+  rejected: number;
+  /** Gradients in a row that were not finite. */
+  bad: number;
+  /** Pushes that wait for other workers. */
+  waiting: number;
+}
+
+/** Upper bounds, included, of the classes that staleness is counted in; the last class has none. */
+export const stalenessBounds = [0, 1, 2, 4, 8, 16, 32, 64, 128] as const;
+
+export class WorkerWatch {
+  /** Who was heard of last comes last. */
+  readonly #watched = new Map<string, Watched>();
+  /** Since then: by `performance.now()`. */
+  readonly #since = performance.now();
+  /** Steps by class of staleness, and the sum of it. */
+  readonly staleness = { counts: new Array<number>(stalenessBounds.length + 1).fill(0), sum: 0 };
+
+  get names(): IterableIterator<string> {
+    return this.#watched.keys();
+  }
+
+  get(worker: string): Watched | undefined {
+    return this.#watched.get(worker);
+  }
+
+  /** It is there now; of too many, the one that was silent for the longest is forgotten. */
+  see(worker: string): Watched {
+    const watched = this.#watched.get(worker) ?? { seen: 0, rejected: 0, bad: 0, waiting: 0 };
+    watched.seen = performance.now();
+    this.#watched.delete(worker);
+    this.#watched.set(worker, watched);
+    if (this.#watched.size > workersMax) this.#watched.delete(this.#watched.keys().next().value as string);
+    return watched;
+  }
+
+  /** When it is to be taken for silent, if it says nothing before. Nobody was silent before the server was there to hear. */
+  silentAt(worker: string, timeoutMs: number): number {
+    const watched = this.#watched.get(worker);
+    if (watched !== undefined && watched.waiting > 0) return Number.POSITIVE_INFINITY;
+    return (watched?.seen ?? this.#since) + timeoutMs;
+  }
+
+  /** A step was made of gradients that are so stale. */
+  count(staleness: number): void {
+    const above = stalenessBounds.findIndex((bound) => staleness <= bound);
+    const index = above < 0 ? stalenessBounds.length : above;
+    (this.staleness.counts[index] as number)++;
+    this.staleness.sum += staleness;
+  }
+}
