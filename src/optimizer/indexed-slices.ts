@@ -37,6 +37,17 @@ export function groupByRow(indices: Float64Array): SlicesByRow {
   return { rows: rows.slice(0, count), order, starts: starts.slice(0, count + 1) };
 }
 
+/** The rows that any of several gradients names, ascending, each once. */
+export function unionOfRows(gradients: readonly Pick<SlicesByRow, 'rows'>[]): Float64Array {
+  const all = new Float64Array(gradients.reduce((sum, { rows }) => sum + rows.length, 0));
+  let at = 0;
+  for (const { rows } of gradients) {
+    all.set(rows, at);
+    at += rows.length;
+  }
+  return groupByRow(all).rows;
+}
+
 /** The places of `keys` in ascending order of the keys, equal ones in the order given: a radix sort, 11 bits at a time. */
 function sortedOrder(keys: Float64Array): Uint32Array {
   let order = new Uint32Array(keys.length);
