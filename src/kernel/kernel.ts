@@ -22,6 +22,8 @@ export interface KernelExports {
   clipValueF64: (x: number, n: number, limit: number) => void;
   scaleF32: (x: number, n: number, factor: number) => void;
   scaleF64: (x: number, n: number, factor: number) => void;
+  divideF32: (x: number, n: number, divisor: number) => void;
+  divideF64: (x: number, n: number, divisor: number) => void;
   copy: (to: number, from: number, bytes: number) => void;
   gatherRows: MoveRows;
   scatterRows: MoveRows;
@@ -93,6 +95,7 @@ export function loopsFor(kernel: KernelExports, dtype: VariableDtype) {
         sumSquares: kernel.sumSquaresF32,
         clipValue: kernel.clipValueF32,
         scale: kernel.scaleF32,
+        divide: kernel.divideF32,
       }
     : {
         dense: kernel.denseF64,
@@ -102,6 +105,7 @@ export function loopsFor(kernel: KernelExports, dtype: VariableDtype) {
         sumSquares: kernel.sumSquaresF64,
         clipValue: kernel.clipValueF64,
         scale: kernel.scaleF64,
+        divide: kernel.divideF64,
       };
 }
 

@@ -24,7 +24,7 @@ parentPort?.on('message', (order: Order) => {
 });
 
 function received(work: Work<MemoryLayout>): Work {
-  if (work.kind === 'scan') return work;
+  if (!('memory' in work)) return work;
   const segments = work.memory.segments.map((segment) => ({ ...segment, bank: banks.get(segment.bank) as Bank }));
   return { ...work, memory: new VariableMemory(work.memory, segments) };
 }

@@ -160,7 +160,7 @@ export class Threads implements Executor {
     runs.add(run.id);
     const unknown = new Map<number, BankMemory>();
     for (const work of run.works) {
-      if (work.kind === 'scan') continue;
+      if (!('memory' in work)) continue;
       for (const { bank } of work.memory.segments) {
         if (!banks.has(bank.id)) unknown.set(bank.id, { id: bank.id, memory: bank.memory });
       }
@@ -229,5 +229,5 @@ function cut(works: readonly Work[], fairCost: number): Range[][] {
 }
 
 function told(work: Work): Work<MemoryLayout> {
-  return work.kind === 'scan' ? work : { ...work, memory: work.memory.layout };
+  return 'memory' in work ? { ...work, memory: work.memory.layout } : work;
 }

@@ -7,6 +7,7 @@ import type { VariableDtype } from '../tensor/dtype.ts';
 import { blockElements } from './bank.ts';
 import { scanBlocks, type Values } from './blocks.ts';
 import type { Part } from './extent.ts';
+import { isAllDense, type Reduction, reduceDense, reduceRows, slicesIn } from './reduce.ts';
 import { type DenseStep, rowsPerBlock, type SparseStep, stepDense, stepSparse } from './step.ts';
 import type { VariableMemory } from './variable-memory.ts';
 
@@ -34,6 +35,7 @@ export interface Scanning {
 
 export type Work<M = VariableMemory> =
   | ({ readonly kind: 'scan' } & Scanning)
+  | ({ readonly kind: 'reduce' } & Reduction)
   | ({ readonly kind: 'dense' } & DenseStep<M>)
   | ({ readonly kind: 'sparse' } & SparseStep<M>)
   | ({ readonly kind: 'read' } & Read<M>)
@@ -44,6 +46,10 @@ function units(work: Work): { count: number; perBlock: number } {
   switch (work.kind) {
     case 'scan':
       return { count: work.count, perBlock: blockElements };
+    case 'reduce':
+      return isAllDense(work)
+        ? { count: work.count * work.width, perBlock: blockElements }
+        : { count: work.width === 0 ? 0 : work.count, perBlock: rowsPerBlock(work.width) };
     case 'sparse':
       return { count: work.slices.rows.length, perBlock: rowsPerBlock(work.memory.width) };
     case 'readRows':
@@ -58,9 +64,10 @@ export function blocksOf(work: Work): number {
   return Math.ceil(count / perBlock);
 }
 
-/** How many blocks' time one of its blocks takes: every further slice of a row is work as well. */
+/** How many blocks' time one of its blocks takes: every further slice of a row is work as well, and every further input. */
 export function costPerBlock(work: Work): number {
-  return work.kind === 'sparse' ? work.slices.order.length / Math.max(1, work.slices.rows.length) : 1;
+  if (work.kind === 'sparse') return work.slices.order.length / Math.max(1, work.slices.rows.length);
+  return work.kind === 'reduce' ? Math.max(1, slicesIn(work) / Math.max(1, work.count)) : 1;
 }
 
 /** Whether other threads can write its results where they are to go; what they only read may be copied to them. */
@@ -84,6 +91,7 @@ export function perform(work: Work, first: number, last: number): void {
   const from = first * perBlock;
   const n = Math.min(count, last * perBlock) - from;
   if (work.kind === 'dense') stepDense(work, from, n);
+  else if (work.kind === 'reduce') (isAllDense(work) ? reduceDense : reduceRows)(work, from, n);
   else if (work.kind === 'read') work.memory.read(work.part, from, n, work.to, from);
   else if (work.kind === 'readRows') work.memory.readRows(work.part, work.rows, work.to, from, n);
   else stepSparse(work, from, n);

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
-import { groupByRow, readIndices } from '../../src/optimizer/indexed-slices.ts';
+import { groupByRow, readIndices, unionOfRows } from '../../src/optimizer/indexed-slices.ts';
 import { bytesPerElement, type IndexDtype } from '../../src/tensor/dtype.ts';
 import { randomUnits } from '../support/floats.ts';
 
@@ -108,4 +108,17 @@ describe('groupByRow', () => {
     assert.deepEqual(grouped([3, 1, 3, 0, 1, 3]), { rows: [0, 1, 3], slices: [[3], [1, 4], [0, 2, 5]] });
     assert.deepEqual(grouped([largest, 0, largest]), { rows: [0, largest], slices: [[1], [0, 2]] });
   });
+});
+
+test('unionOfRows gives the rows that any gradient names, ascending, each once', () => {
+  const gradients = fc.array(fc.array(fc.oneof(fc.nat(9), fc.nat(2 ** 40)), { maxLength: 20 }), { maxLength: 5 });
+  fc.assert(
+    fc.property(gradients, (all) => {
+      const union = unionOfRows(all.map((rows) => groupByRow(Float64Array.from(rows))));
+      assert.deepEqual(
+        [...union],
+        [...new Set(all.flat())].sort((a, b) => a - b),
+      );
+    }),
+  );
 });

@@ -1,7 +1,7 @@
 // The kernel's exports: the generic loops at both of a variable's dtypes.
 import { dense, sparse } from './adamax';
 import { addRows } from './rows';
-import { allFinite, clipValue, scale, sumSquares } from './scan';
+import { allFinite, clipValue, divide, scale, sumSquares } from './scan';
 
 export * from './convert';
 export { decimalsF32 } from './decimal';
@@ -71,4 +71,12 @@ export function scaleF32(x: usize, n: i32, factor: f64): void {
 
 export function scaleF64(x: usize, n: i32, factor: f64): void {
   scale<f64>(x, n, factor);
+}
+
+export function divideF32(x: usize, n: i32, divisor: f32): void {
+  divide<f32>(x, n, divisor);
+}
+
+export function divideF64(x: usize, n: i32, divisor: f64): void {
+  divide<f64>(x, n, divisor);
 }

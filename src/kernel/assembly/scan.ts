@@ -1,4 +1,4 @@
-// One look over a gradient before a step (is it finite, how long is it) and its clipping.
+// One look over a gradient before a step (is it finite, how long is it), its clipping, and the mean of several.
 
 /** Whether none of `n` values is NaN or infinite: x - x is 0 for finite x and NaN for all others. */
 @inline
@@ -93,4 +93,18 @@ export function scale<T extends number>(x: usize, n: i32, factor: f64): void {
     }
   }
   for (; x < end; x += sizeof<T>()) store<T>(x, <T>(<f64>load<T>(x) * factor));
+}
+
+/** x = x / divisor, in place. Not times 1 / divisor, which would be rounded twice. */
+@inline
+export function divide<T extends number>(x: usize, n: i32, divisor: T): void {
+  const end = x + <usize>n * sizeof<T>();
+  const divisors = v128.splat<T>(divisor);
+  for (const last = end - (end - x & 63); x < last; x += 64) {
+    v128.store(x, v128.div<T>(v128.load(x), divisors));
+    v128.store(x, v128.div<T>(v128.load(x, 16), divisors), 16);
+    v128.store(x, v128.div<T>(v128.load(x, 32), divisors), 32);
+    v128.store(x, v128.div<T>(v128.load(x, 48), divisors), 48);
+  }
+  for (; x < end; x += sizeof<T>()) store<T>(x, <T>(load<T>(x) / divisor));
 }
