@@ -44,6 +44,18 @@ const nothing: WorkerProgress = {
   quarantined: false,
 };
 
+function isEntry(entry: unknown): entry is WorkerEntry {
+  if (!Array.isArray(entry) || entry.length !== 7) return false;
+  const [worker, steps, known, staleness, last, clock, quarantined] = entry;
+  const isCount = (value: unknown) => Number.isSafeInteger(value) && (value as number) >= 0;
+  return (
+    typeof worker === 'string' &&
+    [steps, known, staleness].every(isCount) &&
+    [last, clock].every((value) => value === null || isCount(value)) &&
+    typeof quarantined === 'boolean'
+  );
+}
+
 export class Workers {
   /** Who made a step last comes last. */
   readonly #progress: Map<string, WorkerProgress>;
@@ -97,8 +109,9 @@ export class Workers {
     });
   }
 
-  /** Out of what `toJSON` gives. */
-  static of(entries: readonly WorkerEntry[]): Workers {
+  /** Out of what `toJSON` gives. Throws an error for anything else. */
+  static of(entries: unknown): Workers {
+    if (!Array.isArray(entries) || !entries.every(isEntry)) throw new Error('workers must be a list of their entries');
     return new Workers(
       entries.map(([worker, steps, known, staleness, last, clock, quarantined]) => {
         return [worker, { steps, known, staleness, last: last ?? undefined, clock: clock ?? undefined, quarantined }];

@@ -101,7 +101,7 @@ export function describeCheckpoint(
       metadata: json('metadata') as SessionSettings['metadata'],
     },
     // Those that an older version wrote have none.
-    workers: metadata.has('workers') ? Workers.of(json('workers') as Parameters<typeof Workers.of>[0]) : new Workers(),
+    workers: metadata.has('workers') ? readWorkers(json('workers')) : new Workers(),
     variables: readVariables(entries),
   };
 }
@@ -130,6 +130,14 @@ function members(metadata: ReadonlyMap<string, string>) {
     }
   };
   return { text, count, json };
+}
+
+function readWorkers(entries: unknown): Workers {
+  try {
+    return Workers.of(entries);
+  } catch (cause) {
+    throw malformed('a checkpoint must have its workers under "workers"', 'something else', cause);
+  }
 }
 
 function readVariables(entries: ReadonlyMap<string, TensorEntry>): VariableSpec[] {

@@ -10,6 +10,7 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import fc from 'fast-check';
 import { parts } from '../../src/kernel/extent.ts';
+import type { Aggregation } from '../../src/session/aggregation.ts';
 import { Session } from '../../src/session/session.ts';
 import { defaultSettings } from '../../src/session/settings.ts';
 import { takeSnapshot } from '../../src/session/snapshot.ts';
@@ -89,12 +90,20 @@ const settings = fc.record({
     keep: fc.integer({ min: 1, max: 99 }),
     keep_journal_steps: fc.option(fc.nat(), { nil: null }),
   }),
-  aggregation: fc.constant({ mode: 'async' as const }),
+  aggregation: fc.constantFrom<Aggregation>(
+    { mode: 'async' },
+    { mode: 'async', max_staleness: 3, staleness_policy: 'scale', quarantine_after: 2 },
+    { mode: 'sync', replicas_to_aggregate: 2, total_num_replicas: 3, reduction: 'sum', timeout_ms: 5 },
+    { mode: 'ssp', max_lead: 0, worker_timeout_ms: 5, timeout_ms: 6 },
+  ),
   // Through JSON, as metadata has always come.
   metadata: fc
     .dictionary(text, fc.jsonValue())
     .map((json) => JSON.parse(JSON.stringify(json)) as Record<string, unknown>),
 });
+
+const counted = fc.option(fc.nat(), { nil: undefined });
+const contributors = fc.array(fc.record({ worker: text, staleness: counted, clock: counted }), { maxLength: 5 });
 
 describe('a session that is written and read again', () => {
   test('is the same in every bit and setting, with empty tensors, scalars, F64, schedules and any Unicode', async () => {
@@ -105,10 +114,13 @@ describe('a session that is written and read again', () => {
         configs,
         settings,
         counters,
+        contributors,
         fc.nat(),
-        async (specs, config, given, counter, seed) => {
+        async (specs, config, given, counter, by, seed) => {
           const shapes = Object.fromEntries(specs.map(({ name, ...spec }) => [name, spec]));
           const session = fill(sessionOf(shapes, { config, settings: given, ...counter }), seed);
+          for (const contributor of by) session.contents.workers.note(contributor);
+          if (by[0] !== undefined) session.contents.workers.setQuarantined(by[0].worker, true);
           const { sha256 } = await write(session);
           const again = everything(await readBack(sha256)) as { tensors: { name: string }[] };
           const expected = everything(session) as { tensors: { name: string }[] };

@@ -27,7 +27,7 @@ function assertRefused(message: RegExp, ...given: Parameters<typeof describeWith
 
 test('what was written of a session is read as it was', () => {
   const description = describeWith({});
-  const { optimizer, iterations, settings } = session.contents;
+  const { optimizer, iterations, settings, workers } = session.contents;
   assert.deepEqual(description, {
     session: 's',
     revision: 6,
@@ -37,13 +37,15 @@ test('what was written of a session is read as it was', () => {
     iterations,
     optimizer,
     settings,
+    workers,
     variables: [{ name: 'w', dtype: 'F32', shape: [2] }],
   });
   assert.deepEqual([iterations, tensors.map(({ name }) => name)], [5, ['w', 'w:m', 'w:v']]);
 });
 
-test('one that an older version wrote has no journal', () => {
+test('one that an older version wrote has no journal and no workers', () => {
   assert.equal(describeWith({ journal: undefined }).journal, undefined);
+  assert.deepEqual([...describeWith({ workers: undefined }).workers.entries()], []);
 });
 
 describe('a header is refused', () => {
@@ -53,7 +55,9 @@ describe('a header is refused', () => {
     });
   }
 
-  for (const member of Object.keys(metadata).filter((name) => !['learning_rate', 'journal'].includes(name))) {
+  for (const member of Object.keys(metadata).filter(
+    (name) => !['learning_rate', 'journal', 'workers'].includes(name),
+  )) {
     test(`without ${member}`, () =>
       assertRefused(new RegExp(`must have "${member}" in its metadata`), { [member]: undefined }));
   }
@@ -67,8 +71,16 @@ describe('a header is refused', () => {
   });
 
   test('for a member that is no JSON', () => {
-    for (const member of ['optimizer', 'checkpointing', 'aggregation', 'metadata']) {
+    for (const member of ['optimizer', 'checkpointing', 'aggregation', 'metadata', 'workers']) {
       for (const value of ['', '{"', 'nul']) assertRefused(new RegExp(`JSON under "${member}"`), { [member]: value });
+    }
+  });
+
+  test('for workers that are none', () => {
+    const entry = '["a",1,1,0,0,null,false]';
+    assert.equal(describeWith({ workers: `[${entry}]` }).workers.get('a')?.steps, 1);
+    for (const value of ['5', 'null', '{}', '[1]', '[["a"]]', `[${entry.replace('1', '-1')}]`, `[${entry},[]]`]) {
+      assertRefused(/must have its workers under "workers"/, { workers: value });
     }
   });
 

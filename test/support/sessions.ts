@@ -122,7 +122,7 @@ export async function valuesOf(session: Session, part: Part): Promise<Record<str
 /** Everything that a session is, its tensors as bytes: equal exactly if nothing has changed. */
 export function everything(session: Session): object {
   const { head, contents, createdAt } = session;
-  const { optimizer, iterations, settings, variables } = contents;
+  const { optimizer, iterations, settings, variables, workers } = contents;
   const tensors = [...variables.values()].map(({ name, dtype, shape, memory }) => {
     const bytes = parts.map((part) => {
       const to = encode(new Float64Array(elementCount(shape)), dtype);
@@ -138,6 +138,7 @@ export function everything(session: Session): object {
     tensors,
     optimizer: structuredClone(optimizer),
     settings: structuredClone(settings),
+    workers: workers.toJSON(),
   };
 }
 
