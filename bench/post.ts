@@ -26,10 +26,13 @@ export class Poster {
     this.path = path;
   }
 
-  /** Sends a body and reads the whole reply, which `receive` sees. Throws unless that is a `200` with enough data. */
-  post(body: Body, receive: Receive = () => undefined): Promise<void> {
+  /**
+   * Sends a body and reads the whole reply, which `receive` sees. Throws unless that is a `200` with enough data. `query` is added
+   * to the path.
+   */
+  post(body: Body, receive: Receive = () => undefined, query = ''): Promise<void> {
     const headers = { 'content-type': body.type, 'content-length': body.bytes.length };
-    const options = { agent: this.#agent, host: '127.0.0.1', port: this.#port, path: this.path, headers };
+    const options = { agent: this.#agent, host: '127.0.0.1', port: this.#port, path: `${this.path}${query}`, headers };
     return new Promise((resolve, reject) => {
       const sent = request({ ...options, method: 'POST' }, (reply) => {
         let received = 0;

@@ -11,6 +11,7 @@ import { besideLarge } from './beside.ts';
 import { checkpoint } from './checkpoint.ts';
 import { Children } from './children.ts';
 import { manyConnections } from './connections.ts';
+import { deltaRead } from './delta-read.ts';
 import { densePush } from './dense-push.ts';
 import { durableLarge } from './durable-large.ts';
 import { durablePush } from './durable-push.ts';
@@ -26,6 +27,7 @@ import type { Benchmark, Row } from './row.ts';
 import { sparsePush } from './sparse-push.ts';
 import { start } from './start.ts';
 import { threads } from './threads.ts';
+import { workers } from './workers.ts';
 
 const benchmarks: readonly Benchmark[] = [
   kernel,
@@ -34,6 +36,8 @@ const benchmarks: readonly Benchmark[] = [
   sparsePush,
   manyConnections,
   json,
+  workers,
+  deltaRead,
   besideLarge,
   checkpoint,
   durablePush,
