@@ -96,6 +96,7 @@ export async function gradientRoutes(instance: FastifyInstance): Promise<void> {
           precondition,
           key,
           base,
+          worker,
           hold,
           arrived: request.body instanceof SafetensorsBody ? request.body.arrived : undefined,
         },

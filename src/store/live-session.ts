@@ -2,7 +2,6 @@
  * A session with all that its changes go through: its turns, its journal and its idempotency keys. Nothing is applied before
  * its level of durability is met, and then it cannot fail any more, so memory and disk say the same.
  */
-import { EventEmitter } from 'node:events';
 import { Problem } from '../errors.ts';
 import type { Progress } from '../kernel/threads.ts';
 import { queuedRequestsMax } from '../limits.ts';
@@ -14,7 +13,9 @@ import type { ChangeLog } from './change-log.ts';
 import type { Change } from './changes.ts';
 import type { CheckpointInfo } from './checkpoint-folder.ts';
 import { encodeEntry, type IdempotencyKeys, type KeyEntry, type RequestKey } from './idempotency.ts';
+import { applyStep } from './reported-step.ts';
 import type { Revisions } from './revisions.ts';
+import { changeEvent, SessionEvents, stepEvent } from './session-events.ts';
 import { Turns } from './turns.ts';
 
 /** Decides whether a request applies, given the revision; `undefined`: it always does. */
@@ -29,6 +30,8 @@ export interface ChangeRequest {
 export interface StepRequest extends ChangeRequest {
   /** The iteration that the gradients were computed from. */
   readonly base?: number | undefined;
+  /** Who pushes. */
+  readonly worker?: string | undefined;
   /** What has been written of the gradients while they arrived. */
   readonly arrived?: ArrivedData | undefined;
   /** Told until when the memory of the gradients is read, which may be after the step has been acknowledged. */
@@ -59,18 +62,26 @@ export class LiveSession {
   readonly log: ChangeLog;
   readonly keys: IdempotencyKeys;
   readonly turns = new Turns(queuedRequestsMax);
-  /** Emits `change`. */
-  readonly changes = new EventEmitter().setMaxListeners(0);
+  /** What happens to it, for those who listen. */
+  readonly events: SessionEvents;
   readonly #revisions: Revisions;
   /** Where the session will stand when what is admitted is applied, if anything is. */
   #admitted: Position = { revision: 0, iterations: 0 };
   #deleted = false;
 
-  constructor(session: Session, log: ChangeLog, keys: IdempotencyKeys, revisions: Revisions) {
+  /** `events`: those that have been told, if there are any. */
+  constructor(
+    session: Session,
+    log: ChangeLog,
+    keys: IdempotencyKeys,
+    revisions: Revisions,
+    events = new SessionEvents(session.position),
+  ) {
     this.session = session;
     this.log = log;
     this.keys = keys;
     this.#revisions = revisions;
+    this.events = events;
   }
 
   get durability(): Durability {
@@ -99,9 +110,10 @@ export class LiveSession {
       return async () => {
         await acknowledged;
         reply.begin?.(level, false);
-        await session.apply(step, reply.progress);
+        const norms = await applyStep(session, step, reply.progress);
         if (entry !== undefined) this.keys.remember(entry);
-        this.changes.emit('change');
+        const staleness = request.base === undefined ? null : from.iterations - request.base;
+        this.events.publish(stepEvent(step.head, { ...norms, worker: request.worker ?? null, staleness }));
         return step.head;
       };
     });
@@ -117,13 +129,16 @@ export class LiveSession {
       const { revision, iterations } = session.position;
       await this.#admit(precondition, revision);
       let entry: KeyEntry | undefined;
+      let kind = '';
       const result = await task(async (change, after) => {
+        kind = change.kind;
         const place = { previous: revision, revision: revision + 1, iterations: after.iterations ?? iterations };
         if (key !== undefined) entry = { ...entryOf(key, { ...session.head, ...place }), ...after };
         await (await this.log.append(change, place, this.durability, entry)).acknowledged;
       });
       if (entry !== undefined) this.keys.remember(entry);
-      if (session.revision !== revision) this.changes.emit('change');
+      const event = session.revision === revision ? undefined : changeEvent(kind, session.position);
+      if (event !== undefined) this.events.publish(event);
       return result;
     });
   }
