@@ -7,6 +7,7 @@ import { routes } from '../routes/index.ts';
 import type { Config } from './config.ts';
 import { Problem } from './errors.ts';
 import { bodies } from './plugins/bodies.ts';
+import { eventStreams } from './plugins/event-stream.ts';
 import { metrics } from './plugins/metrics.ts';
 import { notBuilt } from './plugins/not-built.ts';
 import { openapi } from './plugins/openapi.ts';
@@ -42,6 +43,7 @@ export async function build(config: Config, store: Store, logger: FastifyBaseLog
   await app.register(compress, compression);
   await app.register(bodies, { bodyBytesMax: config.bodyBytesMax });
   await app.register(metrics, { store });
+  await app.register(eventStreams);
   await app.register(openapi);
   await app.register(routes);
   return app;

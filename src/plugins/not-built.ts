@@ -24,7 +24,6 @@ export const notBuilt = fp(async (app: FastifyInstance) => {
   const routes = [
     ['GET', '/v1/sessions/:session/workers', 'workers'],
     ['POST', '/v1/sessions/:session/workers/:worker/release', 'workers'],
-    ['GET', '/v1/sessions/:session/events', 'events'],
   ] as const;
   for (const [method, url, name] of routes) {
     app.route({

@@ -192,7 +192,6 @@ describe('what this version does not have is refused by name', () => {
     for (const [method, path, name] of [
       ['GET', 'workers', 'workers'],
       ['POST', 'workers/w-1/release', 'workers'],
-      ['GET', 'events', 'events'],
     ] as const) {
       const { detail } = refused(await api.call(method, `/v1/sessions/calls/${path}`), 'invalid_parameter');
       assert.ok(detail.endsWith(`Received: ${name}`), detail);
