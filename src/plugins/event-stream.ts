@@ -36,6 +36,7 @@ interface Channel {
   readonly listeners: Set<Listener>;
   /** Encoded, and not written yet. */
   pending: string[];
+  pendingBytes: number;
   readonly stop: () => void;
 }
 
@@ -100,10 +101,10 @@ export class EventStreams {
 
   #channelOf(events: SessionEvents): Channel {
     const hear = (told: Told | undefined) => {
-      if (told !== undefined) channel.pending.push(encodeEvent(told));
+      if (told !== undefined) add(channel, encodeEvent(told));
       if (told !== undefined || events.isOver) this.#mark(channel);
     };
-    const channel: Channel = { events, listeners: new Set(), pending: [], stop: events.listen(hear) };
+    const channel: Channel = { events, listeners: new Set(), pending: [], pendingBytes: 0, stop: events.listen(hear) };
     this.#channels.set(events, channel);
     return channel;
   }
@@ -166,6 +167,7 @@ export class EventStreams {
     const { pending } = channel;
     const { isOver } = channel.events;
     channel.pending = [];
+    channel.pendingBytes = 0;
     const all = Buffer.from(pending.join(''));
     // Who comes while this is under way has been told all of it.
     const listeners = [...channel.listeners].map((listener) => ({ listener, told: listener.told }));
@@ -183,9 +185,22 @@ export class EventStreams {
       this.#onCut();
       raw.destroy();
     } else {
+      // At once: a reply would put it off behind all that is written in this turn, whose length would then say nothing.
+      raw.socket?.cork();
       raw.write(bytes);
+      raw.socket?.uncork();
     }
   }
+}
+
+/** More than the writing keeps up with is as good as lost: what the log still has takes its place. */
+function add(channel: Channel, text: string): void {
+  channel.pending.push(text);
+  channel.pendingBytes += text.length;
+  if (channel.pendingBytes <= listenerBufferBytesMax) return;
+  channel.pending = channel.events.afterLoss().map(encodeEvent);
+  channel.pendingBytes = 0;
+  for (const listener of channel.listeners) listener.told = 0;
 }
 
 /** Who does not read what is left cannot hold the end up. */

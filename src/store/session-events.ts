@@ -145,12 +145,14 @@ export class SessionEvents {
    */
   after(id: string): Told[] {
     const place = placeOf(id);
-    if (!this.#knows(place)) {
-      const { revision, iterations } = this.#start;
-      const lost = { kind: 'session', revision, iterations, change: 'events_lost' } as const;
-      return [{ id: undefined, event: lost }, ...toldAmong(this.#entries)];
-    }
-    return toldAmong(this.#entries.filter((entry) => isBehind(entry, place)));
+    return this.#knows(place) ? toldAmong(this.#entries.filter((entry) => isBehind(entry, place))) : this.afterLoss();
+  }
+
+  /** That events are lost, and all that are kept. */
+  afterLoss(): Told[] {
+    const { revision, iterations } = this.#start;
+    const lost = { kind: 'session', revision, iterations, change: 'events_lost' } as const;
+    return [{ id: undefined, event: lost }, ...toldAmong(this.#entries)];
   }
 
   /** Whether the session has been there, or where it began, and all that came behind is in the log. */
