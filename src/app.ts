@@ -8,6 +8,7 @@ import type { Config } from './config.ts';
 import { Problem } from './errors.ts';
 import { bodies } from './plugins/bodies.ts';
 import { eventStreams } from './plugins/event-stream.ts';
+import { expectContinue } from './plugins/expect-continue.ts';
 import { metrics } from './plugins/metrics.ts';
 import { notBuilt } from './plugins/not-built.ts';
 import { openapi } from './plugins/openapi.ts';
@@ -41,6 +42,7 @@ export async function build(config: Config, store: Store, logger: FastifyBaseLog
   await app.register(shutdown, { patienceMs: config.shutdownTimeoutMs / 2 });
   await app.register(notBuilt);
   await app.register(compress, compression);
+  await app.register(expectContinue);
   await app.register(bodies, { bodyBytesMax: config.bodyBytesMax });
   await app.register(metrics, { store });
   await app.register(eventStreams);

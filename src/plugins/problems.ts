@@ -10,12 +10,16 @@ import { validationProblem } from '../schemas/validate.ts';
 export const problems = fp(async (app: FastifyInstance) => {
   app.setErrorHandler((error: FastifyError, request, reply) => sendProblem(toProblem(error), request, reply));
   app.setNotFoundHandler((request) => {
-    throw new Problem(
-      'route_not_found',
-      `the address must be one of the API's, see /docs. Received: ${request.method} ${pathOf(request)}`,
-    );
+    throw routeNotFound(request);
   });
 });
+
+export function routeNotFound(request: FastifyRequest): Problem {
+  return new Problem(
+    'route_not_found',
+    `the address must be one of the API's, see /docs. Received: ${request.method} ${pathOf(request)}`,
+  );
+}
 
 export function sendProblem(problem: Problem, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   // Others with such a status (recovering, overloaded) are the server at work, and the request's own line tells them.
