@@ -4,6 +4,7 @@
  * open then (idle, stalled or never used) is closed by Fastify's `forceCloseConnections`.
  */
 import { EventEmitter, once } from 'node:events';
+import type { Socket } from 'node:net';
 import type { FastifyInstance, FastifyReply } from 'fastify';
 import fp from 'fastify-plugin';
 import { Problem } from '../errors.ts';
@@ -14,6 +15,9 @@ export const shutdown = fp(async (app: FastifyInstance, { patienceMs }: { patien
   const endless = new Set<FastifyReply>();
   const answered = new EventEmitter();
   let closing = false;
+  app.decorate('repliesOn', (socket) =>
+    [...underWay, ...endless].filter(({ request }) => request.raw.socket === socket),
+  );
   app.addHook('preClose', async () => {
     closing = true;
     for (const reply of underWay) if (!reply.raw.headersSent) reply.header('connection', 'close');
@@ -46,6 +50,10 @@ export const shutdown = fp(async (app: FastifyInstance, { patienceMs }: { patien
 });
 
 declare module 'fastify' {
+  interface FastifyInstance {
+    /** Those under way on a connection. */
+    repliesOn: (socket: Socket) => FastifyReply[];
+  }
   interface FastifyContextConfig {
     /** Whether a reply goes on until the server ends it. */
     isEndless?: boolean;
