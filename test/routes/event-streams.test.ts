@@ -53,7 +53,11 @@ async function startStage(t: TestContext, options: EventStreamsOptions = {}): Pr
 }
 
 function open(stage: Stage, last?: string): Promise<EventClient> {
-  return EventClient.open(stage.server, '/', last === undefined ? {} : { 'last-event-id': last });
+  return EventClient.open(
+    (stage.server.address() as AddressInfo).port,
+    '/',
+    last === undefined ? {} : { 'last-event-id': last },
+  );
 }
 
 /** A client that sends its request and reads nothing. */

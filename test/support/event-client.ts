@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { EventEmitter, once } from 'node:events';
 import { type IncomingMessage, request } from 'node:http';
-import type { AddressInfo, Server } from 'node:net';
+import type { AddressInfo } from 'node:net';
 import type { Api, Json } from './api.ts';
 
 export interface Received {
@@ -35,8 +35,7 @@ export class EventClient {
   }
 
   /** Resolves when the reply's header is there. */
-  static async open(server: Server, path: string, headers: Record<string, string> = {}): Promise<EventClient> {
-    const { port } = server.address() as AddressInfo;
+  static async open(port: number, path: string, headers: Record<string, string> = {}): Promise<EventClient> {
     const call = request({
       port,
       host: '127.0.0.1',
@@ -85,7 +84,7 @@ export class EventClient {
 /** Follows a session, behind the event `last` if it is given. */
 export function follow(api: Api, name: string, last?: string): Promise<EventClient> {
   const headers: Record<string, string> = last === undefined ? {} : { 'last-event-id': last };
-  return EventClient.open(api.app.server, `/v1/sessions/${name}/events`, headers);
+  return EventClient.open((api.app.server.address() as AddressInfo).port, `/v1/sessions/${name}/events`, headers);
 }
 
 /** What tells events apart: ids, and what the session's own say. */
