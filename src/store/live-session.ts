@@ -137,8 +137,7 @@ export class LiveSession {
         await (await this.log.append(change, place, this.durability, entry)).acknowledged;
       });
       if (entry !== undefined) this.keys.remember(entry);
-      const event = session.revision === revision ? undefined : changeEvent(kind, session.position);
-      if (event !== undefined) this.events.publish(event);
+      if (session.revision !== revision) this.events.move(session.revision, changeEvent(kind, session.position));
       return result;
     });
   }

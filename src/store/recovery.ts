@@ -65,8 +65,7 @@ export async function recover(
   const sessionJournal = new SessionJournal(journal, Buffer.from(record.journal, 'hex'));
   const events = eventsFrom(session, checkpoints, record.first_checkpoint);
   const read = await replay(session, sessionJournal, checkpoints, undefined, (revision, event) => {
-    if (event === undefined) events.moveTo(revision);
-    else events.publish(event);
+    events.move(revision, event);
     progress();
   });
   const replayed = leadOn(sessionJournal, session, read);
@@ -159,7 +158,7 @@ async function goOn({
     if (log.level(durability) !== 'checkpoint')
       await (await log.append({ kind: 'resume' }, place, 'always', undefined)).committed;
     session.resumeAt(revision);
-    events.moveTo(revision);
+    events.move(revision, undefined);
   }
   const checkpointer = new Checkpointer(live, checkpoints, record.first_checkpoint, saved);
   if (replayed.restored !== undefined) checkpointer.restoredFrom(replayed.restored.id, replayed.restored.revision);

@@ -64,7 +64,7 @@ interface Place {
 }
 
 interface Entry extends Place {
-  /** None where the session went on at a later revision. */
+  /** None of what nobody is told of. */
   readonly told: Told | undefined;
 }
 
@@ -95,11 +95,16 @@ export class SessionEvents {
     if (!this.#isOver) for (const listener of this.#listeners) listener(told);
   }
 
-  /** The session goes on at a later revision with the state that it has. */
-  moveTo(revision: number): void {
+  /** The session has come to a revision by this event or, without one, by what nobody is told of. */
+  move(revision: number, event: SessionEvent | undefined): void {
+    if (event !== undefined) {
+      this.publish(event);
+      return;
+    }
     if (revision === this.#revision) return;
     this.#revision = revision;
     this.#keep({ revision, checkpoint: 0, told: undefined });
+    this.wake();
   }
 
   /** Returns how to stop. */

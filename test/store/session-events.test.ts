@@ -51,7 +51,7 @@ describe('what comes behind an id', () => {
 
   test('what a crash has lost is not in the log, and where the session went on is', () => {
     const events = example();
-    events.moveTo(1_000_000);
+    events.move(1_000_000, undefined);
     events.publish(step(1_000_001));
     assert.deepEqual(idsOf(events.after('15')), ['1000001']);
     assert.deepEqual(idsOf(events.after('1000000')), ['1000001']);
