@@ -120,6 +120,7 @@ export async function gradientRoutes(instance: FastifyInstance): Promise<void> {
           key,
           worker,
           base,
+          worker,
           hold,
           arrived: body?.arrived,
           gone: () => {

@@ -2,6 +2,7 @@
 import type { FastifyInstance, HTTPMethods } from 'fastify';
 import { Problem } from '../src/errors.ts';
 import { checkpointRoutes } from './checkpoints.ts';
+import { eventRoutes } from './events.ts';
 import { gradientRoutes } from './gradients.ts';
 import { serviceRoutes } from './service.ts';
 import { sessionRoutes } from './sessions.ts';
@@ -23,6 +24,7 @@ export async function routes(app: FastifyInstance): Promise<void> {
   await app.register(variableRoutes);
   await app.register(checkpointRoutes);
   await app.register(workerRoutes);
+  await app.register(eventRoutes);
   for (const [url, allowed] of [...taken]) refuseOtherMethods(app, url, [...allowed].sort());
 }
 

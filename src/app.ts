@@ -7,9 +7,12 @@ import { routes } from '../routes/index.ts';
 import type { Config } from './config.ts';
 import { Problem } from './errors.ts';
 import { bodies } from './plugins/bodies.ts';
+import { eventStreams } from './plugins/event-stream.ts';
+import { expectContinue } from './plugins/expect-continue.ts';
 import { metrics } from './plugins/metrics.ts';
 import { notBuilt } from './plugins/not-built.ts';
 import { openapi } from './plugins/openapi.ts';
+import { pipelined } from './plugins/pipelined.ts';
 import { answerClientError, problems, sendProblem, toProblem } from './plugins/problems.ts';
 import { requestLog } from './plugins/request-log.ts';
 import { shutdown } from './plugins/shutdown.ts';
@@ -23,7 +26,7 @@ export async function build(config: Config, store: Store, logger: FastifyBaseLog
     // The few lines about requests name them; a logger for each request would cost more than they do.
     childLoggerFactory: (parent) => parent,
     bodyLimit: config.bodyBytesMax,
-    clientErrorHandler: answerClientError,
+    clientErrorHandler: (error, socket) => answerClientError(error, socket, app.repliesOn(socket)),
     frameworkErrors: (error, request, reply) => sendProblem(toProblem(error), request, reply),
     // A variable's name has up to 256 characters, each of which may come percent-encoded.
     routerOptions: { maxParamLength: 768 },
@@ -34,14 +37,17 @@ export async function build(config: Config, store: Store, logger: FastifyBaseLog
   });
   app.setSerializerCompiler(() => JSON.stringify);
   app.decorate('store', store);
+  await app.register(pipelined);
   await app.register(requestLog);
   await app.register(problems);
   // The other half of the time is for the last checkpoints.
   await app.register(shutdown, { patienceMs: config.shutdownTimeoutMs / 2 });
   await app.register(notBuilt);
   await app.register(compress, compression);
+  await app.register(expectContinue);
   await app.register(bodies, { bodyBytesMax: config.bodyBytesMax });
   await app.register(metrics, { store });
+  await app.register(eventStreams);
   await app.register(openapi);
   await app.register(routes);
   return app;

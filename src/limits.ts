@@ -47,6 +47,12 @@ export const workerTimeoutMsMax = 86_400_000;
 export const keysMaxDefault = 10_000;
 /** Each takes about 300 bytes of memory. */
 export const keysMaxMax = 1_000_000;
+/** Events that a session keeps for those who come back: at 100 steps a second, those of the last 10 s. Some 200 KiB. */
+export const eventsKeptMax = 1_024;
+/** Who can listen to events at a time: each holds a connection, and a few KiB of memory. */
+export const listenersMax = 4_096;
+/** What may wait for a listener that reads slowly, before it is cut off: some thousand events. */
+export const listenerBufferBytesMax = MiB;
 /** `Prefer: wait` in seconds: below the idle timeouts of common proxies. */
 export const waitSecondsMax = 55;
 /** Entries of a schedule's `boundaries`. */

@@ -12,6 +12,7 @@ import { dataFileBytesMin, jsonBodyBytesMax, lentBytesMin } from '../limits.ts';
 import type { ArrivedData } from '../store/arrived-data.ts';
 import { bodyPool, copyBytes } from '../tensor/buffer-pool.ts';
 import { parseSafetensors, type SafetensorsFile } from '../tensor/safetensors.ts';
+import { askForBody } from './expect-continue.ts';
 import { synchronous } from './synchronous.ts';
 
 export const safetensorsTypes = ['application/vnd.safetensors', 'application/octet-stream'] as const;
@@ -210,6 +211,7 @@ function readBody(
     done(tooLarge(max, `${length} bytes`, advice));
     return;
   }
+  askForBody(request);
   let buffer = bodyPool.take(length ?? 65_536);
   let filled = 0;
   const arrived = length === undefined ? undefined : arriving(request, length);

@@ -91,10 +91,17 @@ export function replyFormat(request: FastifyRequest): ReplyFormat {
   const available = [own, ...formats.filter((format) => format !== own)];
   const chosen = new Negotiator(request.raw).mediaType(available);
   if (chosen !== undefined) return chosen as ReplyFormat;
-  throw new Problem(
-    'not_acceptable',
-    `Accept must allow one of ${formats.join(', ')}. Received: ${request.headers.accept}`,
-  );
+  throw notAcceptable(request, formats);
+}
+
+/** For replies that come in one format only. Throws `not_acceptable`. */
+export function requireAccepted(request: FastifyRequest, format: string): void {
+  const accepted = request.headers.accept === undefined || new Negotiator(request.raw).mediaType([format]);
+  if (!accepted) throw notAcceptable(request, [format]);
+}
+
+function notAcceptable({ headers }: FastifyRequest, available: readonly string[]): Problem {
+  return new Problem('not_acceptable', `Accept must allow one of ${available.join(', ')}. Received: ${headers.accept}`);
 }
 
 /** For calls that take no body: an empty one, or `{}`, is as good as none. */

@@ -21,18 +21,6 @@ export const notBuilt = fp(async (app: FastifyInstance) => {
       }
     }),
   );
-  const routes = [['GET', '/v1/sessions/:session/events', 'events']] as const;
-  for (const [method, url, name] of routes) {
-    app.route({
-      method,
-      url,
-      schema: { hide: true },
-      onRequest: async () => {
-        throw refused(name);
-      },
-      handler: async () => undefined,
-    });
-  }
 });
 
 function refused(what: string): Problem {

@@ -8,6 +8,7 @@ import type { TSchema } from 'typebox';
 import { stringify } from 'yaml';
 import { CheckpointInfo, CheckpointList } from '../schemas/checkpoint.ts';
 import { ProblemDetails } from '../schemas/common.ts';
+import { CheckpointEventJson, SessionEventJson, StepEventJson } from '../schemas/event.ts';
 import { LookupBody } from '../schemas/lookup.ts';
 import { SessionBody } from '../schemas/new-session.ts';
 import { Health, Readiness } from '../schemas/service.ts';
@@ -33,6 +34,9 @@ const components: readonly TSchema[] = [
   FingerprintReply,
   WorkerList,
   ForkBody,
+  StepEventJson,
+  CheckpointEventJson,
+  SessionEventJson,
   Health,
   Readiness,
 ];
@@ -52,6 +56,7 @@ export const openapi = fp(async (app: FastifyInstance) => {
         { name: 'gradients', description: 'Steps.' },
         { name: 'variables', description: 'Reading, looking up and assigning parameters.' },
         { name: 'slots', description: "Adamax' state of each variable." },
+        { name: 'events', description: 'What happens to a session, as it happens.' },
         { name: 'checkpoints', description: 'Sessions on disk.' },
         { name: 'service', description: 'The server itself.' },
       ],

@@ -10,12 +10,16 @@ import { validationProblem } from '../schemas/validate.ts';
 export const problems = fp(async (app: FastifyInstance) => {
   app.setErrorHandler((error: FastifyError, request, reply) => sendProblem(toProblem(error), request, reply));
   app.setNotFoundHandler((request) => {
-    throw new Problem(
-      'route_not_found',
-      `the address must be one of the API's, see /docs. Received: ${request.method} ${pathOf(request)}`,
-    );
+    throw routeNotFound(request);
   });
 });
+
+export function routeNotFound(request: FastifyRequest): Problem {
+  return new Problem(
+    'route_not_found',
+    `the address must be one of the API's, see /docs. Received: ${request.method} ${pathOf(request)}`,
+  );
+}
 
 export function sendProblem(problem: Problem, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   // Others with such a status (recovering, overloaded) are the server at work, and the request's own line tells them.
@@ -85,8 +89,27 @@ function pathOf(request: FastifyRequest): string {
   return request.url.split('?', 1)[0] as string;
 }
 
-/** Answers what cannot even be parsed as HTTP. */
-export function answerClientError(error: Error & { code?: string }, socket: Socket): void {
+/** Answers what cannot even be parsed as HTTP, behind the replies that are `due` on its connection. */
+export function answerClientError(
+  error: Error & { code?: string },
+  socket: Socket,
+  due: readonly FastifyReply[],
+): void {
+  // Of a request that is not complete there is no more to come, and nothing fits into a reply without an end.
+  const replies = due.filter(({ request }) => request.raw.complete);
+  if (replies.some(({ request }) => request.routeOptions.config.isEndless)) {
+    socket.destroy();
+    return;
+  }
+  let left = replies.length;
+  const over = () => {
+    if (--left === 0) refuse(error, socket);
+  };
+  for (const { raw } of replies) raw.once('close', over);
+  if (left === 0) refuse(error, socket);
+}
+
+function refuse(error: Error & { code?: string }, socket: Socket): void {
   if (error.code === 'ECONNRESET' || !socket.writable) {
     socket.destroy();
     return;

@@ -1,8 +1,10 @@
 /**
  * A shutdown that waits for what is under way, so long: those who wait for a change are answered, and new requests are told
- * to go elsewhere. What is still open then (idle, stalled or never used) is closed by Fastify's `forceCloseConnections`.
+ * to go elsewhere. Replies that have no end of their own are ended last, so that they tell of all that was still done. What is
+ * open then (idle, stalled or never used) is closed by Fastify's `forceCloseConnections`.
  */
 import { EventEmitter, once } from 'node:events';
+import type { Socket } from 'node:net';
 import type { FastifyInstance, FastifyReply } from 'fastify';
 import fp from 'fastify-plugin';
 import { shuttingDown } from '../errors.ts';
@@ -10,14 +12,20 @@ import { synchronous } from './synchronous.ts';
 
 export const shutdown = fp(async (app: FastifyInstance, { patienceMs }: { patienceMs: number }) => {
   const underWay = new Set<FastifyReply>();
+  const endless = new Set<FastifyReply>();
   const answered = new EventEmitter();
   let closing = false;
+  app.decorate('repliesOn', (socket) =>
+    [...underWay, ...endless].filter(({ request }) => request.raw.socket === socket),
+  );
   app.addHook('preClose', async () => {
     closing = true;
     for (const reply of underWay) if (!reply.raw.headersSent) reply.header('connection', 'close');
+    const signal = AbortSignal.timeout(patienceMs);
     app.store.endWaits();
-    if (underWay.size === 0) return;
-    await once(answered, 'all', { signal: AbortSignal.timeout(patienceMs) }).catch(() => undefined);
+    await over(underWay, signal);
+    app.store.endEvents();
+    await over(endless, signal);
   });
   app.addHook(
     'onRequest',
@@ -25,11 +33,27 @@ export const shutdown = fp(async (app: FastifyInstance, { patienceMs }: { patien
       if (closing && request.url !== '/healthz') {
         throw shuttingDown({ connection: 'close' });
       }
-      underWay.add(reply);
+      const among = request.routeOptions.config.isEndless ? endless : underWay;
+      among.add(reply);
       reply.raw.once('close', () => {
-        underWay.delete(reply);
-        if (closing && underWay.size === 0) answered.emit('all');
+        among.delete(reply);
+        if (closing && among.size === 0) answered.emit('all');
       });
     }),
   );
+
+  async function over(replies: ReadonlySet<FastifyReply>, signal: AbortSignal): Promise<void> {
+    while (replies.size > 0 && !signal.aborted) await once(answered, 'all', { signal }).catch(() => undefined);
+  }
 });
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    /** Those under way on a connection. */
+    repliesOn: (socket: Socket) => FastifyReply[];
+  }
+  interface FastifyContextConfig {
+    /** Whether a reply goes on until the server ends it. */
+    isEndless?: boolean;
+  }
+}

@@ -40,6 +40,11 @@ export function json(name: ReplyName, description: string) {
   return { description, ...about, content: { 'application/json': { schema: Type.Unsafe<never>(Type.Ref(name)) } } };
 }
 
+/** A reply of server-sent events. */
+export function eventStream(description: string) {
+  return { description, headers, content: { 'text/event-stream': { schema: Type.Unsafe<void>(Type.String()) } } };
+}
+
 /** A reply in JSON or in safetensors, as `Accept` asks. `safetensors`: what the file holds. */
 export function tensorReply(name: 'Tensors', description: string, safetensors: string) {
   return {

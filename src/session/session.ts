@@ -155,16 +155,19 @@ export class Session {
     return { head, checked, updates, origin };
   }
 
-  /** Takes a step. `progress` is told as the values of dense gradients come to their places. */
-  async apply({ head, checked, updates, origin }: Step, progress?: Progress): Promise<Head> {
+  /**
+   * Takes a step, and resolves to the sum of squares of what it has changed the variables by. `progress` is told as the values of
+   * dense gradients come to their places.
+   */
+  async apply({ head, checked, updates, origin }: Step, progress?: Progress): Promise<number> {
     const { variables, optimizer, iterations, settings, workers } = this.#contents;
     assert(head.iterations === iterations + 1, 'steps must be applied in the order in which they were prepared');
-    await applyUpdates(optimizer, iterations, updates, this.#executor, origin.rateDivisor, progress);
+    const changed = await applyUpdates(optimizer, iterations, updates, this.#executor, origin.rateDivisor, progress);
     this.#contents = { variables, optimizer, iterations: head.iterations, settings, workers };
     for (const contributor of origin.by) workers.note(contributor);
     for (const { variable, slices } of checked) this.#changes.note(head.revision, variable, slices?.rows);
     this.#revision = head.revision;
-    return head;
+    return changed;
   }
 
   /**

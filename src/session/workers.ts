@@ -6,7 +6,8 @@ import { workersMax } from '../limits.ts';
 
 /** One worker's part in a step. */
 export interface Contributor {
-  readonly worker: string;
+  /** `undefined` where it did not say. */
+  readonly worker: string | undefined;
   /** Steps that others had made since the variables were read that its gradient is of; `undefined` where it did not say. */
   readonly staleness: number | undefined;
   /** Where the step brings it among the others, in mode `ssp`. */
@@ -79,6 +80,7 @@ export class Workers {
 
   /** A step is made. Of too many workers, the one whose last step is the oldest is forgotten. */
   note({ worker, staleness, clock }: Contributor): void {
+    if (worker === undefined) return;
     const before = this.#progress.get(worker) ?? nothing;
     this.#progress.delete(worker);
     this.#progress.set(worker, {

@@ -90,7 +90,7 @@ type SlicesEntry = [name: string, dtype: FloatDtype, shape: number[], indexDtype
 interface StepEntry {
   readonly slices: SlicesEntry[];
   /** Its workers: name, staleness, clock. */
-  readonly by: readonly [string, number | null, number | null][];
+  readonly by: readonly [string | null, number | null, number | null][];
   /** What its learning rate was divided by. */
   readonly divisor: number;
 }
@@ -99,7 +99,7 @@ function withOrigin(slices: SlicesEntry[], { by, rateDivisor }: Origin): SlicesE
   if (by.length === 0 && rateDivisor === 1) return slices;
   return {
     slices,
-    by: by.map(({ worker, staleness, clock }) => [worker, staleness ?? null, clock ?? null]),
+    by: by.map(({ worker, staleness, clock }) => [worker ?? null, staleness ?? null, clock ?? null]),
     divisor: rateDivisor,
   };
 }
@@ -107,7 +107,7 @@ function withOrigin(slices: SlicesEntry[], { by, rateDivisor }: Origin): SlicesE
 function decodeStep(entry: SlicesEntry[] | StepEntry, data: Uint8Array): Change {
   if (Array.isArray(entry)) return { kind: 'gradients', gradients: decodeSlices(entry, data), origin: noOrigin };
   const by = entry.by.map(([worker, staleness, clock]) => {
-    return { worker, staleness: staleness ?? undefined, clock: clock ?? undefined };
+    return { worker: worker ?? undefined, staleness: staleness ?? undefined, clock: clock ?? undefined };
   });
   return { kind: 'gradients', gradients: decodeSlices(entry.slices, data), origin: { by, rateDivisor: entry.divisor } };
 }

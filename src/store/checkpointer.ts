@@ -85,7 +85,9 @@ export class Checkpointer {
       const snapshot = await this.#snapshot(precondition);
       try {
         const info = await this.#save(snapshot);
-        return { info, revision: snapshot.head.revision, seconds: (performance.now() - started) / 1000 };
+        const { revision } = snapshot.head;
+        this.#live.events.publish({ kind: 'checkpoint', revision, info });
+        return { info, revision, seconds: (performance.now() - started) / 1000 };
       } catch (error) {
         this.#live.log.checkpointOver(false);
         throw this.#live.gone() ?? storageProblem(error);

@@ -2,7 +2,6 @@
  * A session as requests meet it: its steps, reads and changes, and the signal that wakes those who wait for a
  * change. Every call that changes something can come with an idempotency key; a repeat is told what came of the first.
  */
-import { once } from 'node:events';
 import { shuttingDown } from '../errors.ts';
 import type { Part } from '../kernel/extent.ts';
 import { learningRateAt } from '../optimizer/scalars.ts';
@@ -21,6 +20,7 @@ import { setQuarantined } from './quarantine.ts';
 import type { ChangeRequest, StepReply, StepRequest } from './requests.ts';
 import type { Revisions } from './revisions.ts';
 import { SessionCheckpoints } from './session-checkpoints.ts';
+import type { SessionEvents } from './session-events.ts';
 import { type SessionView, viewOf } from './session-view.ts';
 import { touchedRows } from './touched-rows.ts';
 import { fingerprintOf } from './whole-state.ts';
@@ -159,15 +159,8 @@ export class HeldSession {
    * `session_not_found` if the session was deleted meanwhile.
    */
   async waitForChange(revision: number, milliseconds: number, signal: AbortSignal | undefined): Promise<void> {
-    if (!this.#waiting || this.revision !== revision || signal?.aborted) return;
-    // No `AbortSignal.any` with one of `timeout`, which Node 20 may collect as garbage before its time.
-    const enough = new AbortController();
-    const end = () => enough.abort();
-    const timer = setTimeout(end, milliseconds);
-    signal?.addEventListener('abort', end);
-    await once(this.#live.changes, 'change', { signal: enough.signal }).catch(() => undefined);
-    clearTimeout(timer);
-    signal?.removeEventListener('abort', end);
+    const isOver = () => !this.#waiting || this.revision !== revision;
+    await this.events.until(isOver, milliseconds, signal);
     this.#live.assertLive();
   }
 
@@ -175,7 +168,18 @@ export class HeldSession {
   endWaits(): void {
     this.#waiting = false;
     this.pushes.close(this.#live.gone() ?? shuttingDown());
-    this.#live.changes.emit('change');
+    this.#live.events.wake();
+  }
+
+  /** What happens to it. Throws `session_not_found` where nothing will any more. */
+  get events(): SessionEvents {
+    this.#live.assertLive();
+    return this.#live.events;
+  }
+
+  /** Who listens hears no more from it. */
+  endEvents(): void {
+    this.#live.events.end();
   }
 
   /**
@@ -213,7 +217,10 @@ export class HeldSession {
     await this.#live.change({ precondition: request.precondition }, async () => {
       await remove();
       this.#live.markDeleted();
+      const { session, events } = this.#live;
+      events.publish({ kind: 'session', ...session.position, change: 'deleted' });
       this.endWaits();
+      this.endEvents();
     });
     await this.#checkpointer.idle();
     this.#live.session.release();

@@ -2,7 +2,6 @@
  * A session with all that its changes go through: its turns, its journal and its idempotency keys. Nothing is applied before
  * its level of durability is met, and then it cannot fail any more, so memory and disk say the same.
  */
-import { EventEmitter } from 'node:events';
 import { Problem } from '../errors.ts';
 import type { Progress } from '../kernel/threads.ts';
 import { queuedRequestsMax } from '../limits.ts';
@@ -16,8 +15,10 @@ import type { ChangeLog } from './change-log.ts';
 import type { Change } from './changes.ts';
 import type { CheckpointInfo } from './checkpoint-folder.ts';
 import { encodeEntry, type IdempotencyKeys, type KeyEntry, type RequestKey } from './idempotency.ts';
+import { applyStep } from './reported-step.ts';
 import type { ChangeRequest, Precondition } from './requests.ts';
 import type { Revisions } from './revisions.ts';
+import { changeEvent, SessionEvents, stepEvent } from './session-events.ts';
 import { Turns } from './turns.ts';
 
 /** A step to be admitted: gradients that have been checked, whose they are, and the requests that it answers. */
@@ -62,18 +63,26 @@ export class LiveSession {
   readonly applied = { steps: 0, rows: 0, bytes: 0 };
   /** Those who wait for other workers to make a step with. */
   readonly barrier = new Barrier();
-  /** Emits `change`. */
-  readonly changes = new EventEmitter().setMaxListeners(0);
+  /** What happens to it, for those who listen. */
+  readonly events: SessionEvents;
   readonly #revisions: Revisions;
   /** Where the session will stand when what is admitted is applied, if anything is. */
   #admitted: Position = { revision: 0, iterations: 0 };
   #deleted = false;
 
-  constructor(session: Session, log: ChangeLog, keys: IdempotencyKeys, revisions: Revisions) {
+  /** `events`: those that have been told, if there are any. */
+  constructor(
+    session: Session,
+    log: ChangeLog,
+    keys: IdempotencyKeys,
+    revisions: Revisions,
+    events = new SessionEvents(session.position),
+  ) {
     this.session = session;
     this.log = log;
     this.keys = keys;
     this.#revisions = revisions;
+    this.events = events;
   }
 
   get durability(): Durability {
@@ -96,13 +105,13 @@ export class LiveSession {
     const { acknowledged, committed, level } = await this.log.append(change, place, this.durability, entries, arrived);
     this.#admitted = place;
     const apply = async (progress?: Progress): Promise<Head> => {
-      await session.apply(step, progress);
+      const report = await applyStep(session, step, progress);
       for (const entry of entries) this.keys.remember(entry);
       const { rows, bytes } = extentOf(gradients.values());
       this.applied.steps++;
       this.applied.rows += rows;
       this.applied.bytes += bytes;
-      this.changes.emit('change');
+      this.events.publish(stepEvent(step.head, report));
       return step.head;
     };
     return { level, acknowledged, committed, apply };
@@ -119,13 +128,15 @@ export class LiveSession {
       const { revision, iterations } = session.position;
       await this.requireChangeable(precondition, revision);
       let entry: KeyEntry | undefined;
+      let committed: Change | undefined;
       const result = await task(async (change, after) => {
+        committed = change;
         const place = { previous: revision, revision: revision + 1, iterations: after.iterations ?? iterations };
         if (key !== undefined) entry = { ...entryOf(key, { ...session.head, ...place }), ...after };
         await (await this.log.append(change, place, this.durability, entry === undefined ? [] : [entry])).acknowledged;
       });
       if (entry !== undefined) this.keys.remember(entry);
-      if (session.revision !== revision) this.changes.emit('change');
+      if (committed !== undefined) this.events.move(session.revision, changeEvent(committed, session.position));
       this.barrier.disperse();
       return result;
     });

@@ -130,7 +130,8 @@ export class Pushes {
   async #step(push: Push, from: Position, clock: number | undefined, divisor: number): Promise<() => Promise<Applied>> {
     const { gradients, request, reply, staleness } = push;
     const { worker, key } = request;
-    const origin: Origin = { by: worker === undefined ? [] : [{ worker, staleness, clock }], rateDivisor: divisor };
+    const isKnown = worker !== undefined || staleness !== undefined;
+    const origin: Origin = { by: isKnown ? [{ worker, staleness, clock }] : [], rateDivisor: divisor };
     const checked = await this.#check(push);
     const keys = key === undefined ? [] : [key];
     const input = { gradients, checked, origin, keys, arrived: request.arrived, receive: reply.receive };

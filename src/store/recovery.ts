@@ -17,6 +17,7 @@ import { JournalDamage } from './journal-file.ts';
 import { LiveSession } from './live-session.ts';
 import { type Replayed, replay } from './replay.ts';
 import { Revisions } from './revisions.ts';
+import { SessionEvents } from './session-events.ts';
 import type { SessionFolder } from './session-folder.ts';
 import { SessionJournal } from './session-journal.ts';
 import { newJournalId, readRecord, recordFile, revisionsUnknown, type SessionRecord } from './session-record.ts';
@@ -62,7 +63,11 @@ export async function recover(
   const { description } = loaded;
   const session = sessionOf(folder, loaded);
   const sessionJournal = new SessionJournal(journal, Buffer.from(record.journal, 'hex'));
-  const read = await replay(session, sessionJournal, checkpoints, undefined, progress);
+  const events = eventsFrom(session, checkpoints, record.first_checkpoint);
+  const read = await replay(session, sessionJournal, checkpoints, undefined, (revision, event) => {
+    events.move(revision, event);
+    progress();
+  });
   const replayed = leadOn(sessionJournal, session, read);
   const reached = session.revision;
   const kept = replayed.damage && (concern?.file ?? (await journal.keepCopy(aside).catch(() => undefined)));
@@ -74,6 +79,7 @@ export async function recover(
     checkpoints,
     session,
     sessionJournal,
+    events,
     saved: description.revision,
     replayed,
     isConcerned: concern !== undefined,
@@ -88,11 +94,22 @@ interface Arrived {
   readonly checkpoints: CheckpointFolder;
   readonly session: Session;
   readonly sessionJournal: SessionJournal;
+  /** Of what was replayed. */
+  readonly events: SessionEvents;
   /** The revision that the checkpoint has. */
   readonly saved: number;
   readonly replayed: Replayed;
   /** Whether its part of the journal may lack something. */
   readonly isConcerned: boolean;
+}
+
+/** A log that begins with the checkpoint that was loaded, which may have been written after all listeners had gone. */
+function eventsFrom({ position }: Session, checkpoints: CheckpointFolder, first: number): SessionEvents {
+  const events = new SessionEvents(position);
+  for (const { revision, ...info } of checkpoints.since(first).reverse()) {
+    if (revision === position.revision) events.publish({ kind: 'checkpoint', revision, info });
+  }
+  return events;
 }
 
 /** The next record leads on from the last one. Damaged ones are not led on from. */
@@ -114,6 +131,7 @@ async function goOn({
   checkpoints,
   session,
   sessionJournal,
+  events,
   saved,
   replayed,
   isConcerned,
@@ -133,13 +151,14 @@ async function goOn({
   // At once, so that a second crash does not bring this revision again. If the disk is full, the first change asks anew.
   if (!isExact) await revisions.reserveNow(revision).catch(() => undefined);
   const log = new ChangeLog(sessionJournal, durability !== 'checkpoint' && !damaged);
-  const live = new LiveSession(session, log, folder.keys, revisions);
+  const live = new LiveSession(session, log, folder.keys, revisions, events);
   await takeKeys(live, folder, reached, damaged);
   const place = { previous: reached, revision, iterations: session.contents.iterations };
   if (!isExact) {
     if (log.level(durability) !== 'checkpoint')
       await (await log.append({ kind: 'resume' }, place, 'always', [])).committed;
     session.resumeAt(revision);
+    events.move(revision, undefined);
   }
   const checkpointer = new Checkpointer(live, checkpoints, record.first_checkpoint, saved);
   if (replayed.restored !== undefined) checkpointer.restoredFrom(replayed.restored.id, replayed.restored.revision);

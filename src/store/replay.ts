@@ -5,6 +5,8 @@ import type { Change } from './changes.ts';
 import type { CheckpointFolder } from './checkpoint-folder.ts';
 import { JournalDamage } from './journal-file.ts';
 import type { ReadHead } from './record.ts';
+import { applyStep } from './reported-step.ts';
+import { changeEvent, type SessionEvent, stepEvent } from './session-events.ts';
 import type { SessionJournal } from './session-journal.ts';
 
 export interface Replayed {
@@ -20,13 +22,13 @@ export interface Replayed {
 /** Milliseconds' work before others have their turn with the thread. */
 const turnMs = 10;
 
-/** Applies what the journal holds behind the session's revision, up to revision `until`. `progress` is told of each record. */
+/** Applies what the journal holds behind the session's revision, up to revision `until`. `progress` is told of each record, by what it leads to. */
 export async function replay(
   session: Session,
   journal: Pick<SessionJournal, 'read' | 'heads'>,
   folder: Pick<CheckpointFolder, 'find' | 'load'>,
   until = Number.POSITIVE_INFINITY,
-  progress: () => void = () => undefined,
+  progress: (revision: number, event: SessionEvent | undefined) => void = () => undefined,
 ): Promise<Replayed> {
   let changes = 0;
   let last: ReadHead | undefined;
@@ -35,11 +37,11 @@ export async function replay(
   try {
     if (session.revision < until && !beginsElsewhere(session, journal)) {
       for (const { head, change } of journal.read(session.revision)) {
-        await apply(session, head, change, folder);
+        const event = await apply(session, head, change, folder);
         if (change.kind === 'restore') restored = { id: change.checkpoint, revision: head.revision };
         last = head;
         changes++;
-        progress();
+        progress(head.revision, event);
         if (head.revision >= until) break;
         if (performance.now() - turn > turnMs) {
           await setImmediate();
@@ -68,13 +70,15 @@ async function apply(
   head: ReadHead,
   change: Change,
   folder: Pick<CheckpointFolder, 'find' | 'load'>,
-): Promise<void> {
+): Promise<SessionEvent | undefined> {
+  let event: SessionEvent | undefined;
   switch (change.kind) {
-    case 'gradients':
-      await session.apply(
-        session.prepare(await session.check(change.gradients), () => [], session.position, change.origin),
-      );
+    case 'gradients': {
+      const { gradients, origin } = change;
+      const step = session.prepare(await session.check(gradients), () => [], session.position, origin);
+      event = stepEvent({ ...step.head, revision: head.revision }, await applyStep(session, step));
       break;
+    }
     case 'assign':
       session.assign(session.checkAssignments(change.part, change.assignments));
       break;
@@ -94,6 +98,7 @@ async function apply(
       break;
   }
   session.resumeAt(head.revision);
+  return event ?? changeEvent(change, session.position);
 }
 
 /** A record that reads, but cannot be applied, is as good as damaged. */

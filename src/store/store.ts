@@ -212,6 +212,11 @@ export class Store {
     for (const held of this.#sessions.values()) held.endWaits();
   }
 
+  /** From now on, nobody is told of events. */
+  endEvents(): void {
+    for (const held of this.#sessions.values()) held.endEvents();
+  }
+
   /** Writes last checkpoints and gives the folder up. What fails is logged; the other sessions are saved all the same. */
   async close(): Promise<void> {
     clearInterval(this.#timer);

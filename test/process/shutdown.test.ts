@@ -6,6 +6,7 @@ import { type ClientRequest, request as httpRequest, type IncomingMessage } from
 import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { describe, type TestContext, test } from 'node:test';
+import { EventClient } from '../support/event-client.ts';
 import { type ServerProcess, startServer, temporaryFolder } from '../support/server-process.ts';
 import { pathAt, pathGradients, pathVariables, servedState } from '../support/training-path.ts';
 
@@ -56,6 +57,32 @@ describe('the end of the process', { concurrency: 2 }, () => {
       assert.deepEqual((await again.call('GET', '/readyz')).json, { status: 'ready', sessions: 2, damaged: [] });
     },
   );
+
+  test('those who follow events hear of all that was still done, and of its end', options, async (t) => {
+    const dataDir = await temporaryFolder(t);
+    const server = await startServer(t, dataDir);
+    await create(server, 'followed');
+    const port = Number(new URL(server.url).port);
+    const path = '/v1/sessions/followed/events';
+    const clients = await Promise.all(Array.from({ length: 20 }, () => EventClient.open(port, path)));
+    const workers = Array.from({ length: 4 }, () => pushUntilRefused(server, 'followed'));
+    await clients[0]?.take(20);
+    const signalled = performance.now();
+    assert.deepEqual(await server.end('SIGTERM'), { code: 0, signal: null });
+    assert.ok(performance.now() - signalled < soonMs);
+    const acknowledged = (await Promise.all(workers)).reduce((sum, each) => sum + each, 0);
+    for (const client of clients) {
+      assert.equal(await client.ended, 'whole');
+      assert.equal(client.received.at(-1)?.id, String(acknowledged));
+    }
+    const again = await startServer(t, dataDir);
+    const headers = { 'last-event-id': String(acknowledged) };
+    const back = await EventClient.open(Number(new URL(again.url).port), path, headers);
+    assert.equal((await push(again, 'followed')).status, 200);
+    const ids = (await back.take(2)).map(({ id }) => id);
+    assert.deepEqual(ids, [`${acknowledged}+ckpt-000002`, String(acknowledged + 1)]);
+    back.close();
+  });
 
   test(
     'a client that stalls in its request costs nobody the last checkpoints, and SIGINT is as good',

@@ -8,7 +8,7 @@ import { readConfig } from '../../src/config.ts';
 import { catalogue } from '../../src/errors.ts';
 import { Store } from '../../src/store/store.ts';
 import { encodeFile, f32, startApi } from '../support/api.ts';
-import { create, push, refused, stateOf, succeeded } from '../support/calls.ts';
+import { create, getDocument, push, refused, stateOf, succeeded } from '../support/calls.ts';
 
 const api = await startApi({ after });
 
@@ -186,4 +186,54 @@ describe('what this version does not have is refused by name', () => {
     }
     assert.deepEqual(await stateOf(api, 'headers'), state);
   });
+});
+
+test('the log has one line for each request: who, what, how large, how long, with which result; no payload', async (t) => {
+  const lines: string[] = [];
+  const log = pino({ level: 'info' }, { write: (line) => lines.push(line) });
+  const store = await Store.open(readConfig({ DATA_DIR: `${api.folder}/logged` }), log);
+  await store.recover();
+  const app = await build(readConfig({}), store, log);
+  t.after(async () => {
+    await app.close();
+    await store.close();
+  });
+  const path = '/v1/sessions/logged';
+  const values = [0.123456, 0.654321];
+  const gradients = { w: { values } };
+  await app.inject({ method: 'PUT', url: path, payload: { variables: gradients, metadata: { secret: 'hush' } } });
+  await app.inject({ method: 'POST', url: `${path}/gradients`, payload: { gradients } });
+  const pushed = await app.inject({
+    method: 'POST',
+    url: `${path}/gradients?worker=w-1&base=0`,
+    payload: { gradients },
+  });
+  await app.inject({ method: 'GET', url: `${path}/variables?name=w` });
+  await app.inject({ method: 'PUT', url: `${path}/slots/v`, payload: { variables: gradients } });
+  await app.inject({ method: 'POST', url: `${path}/gradients`, payload: { gradients: { x: { values } } } });
+  await app.inject({ method: 'GET', url: '/nowhere' });
+
+  const requests = lines.map((line) => JSON.parse(line)).filter(({ msg }) => msg === 'request');
+  const what = requests.map(({ method, path: at, status, session, variables, code }) => [
+    method,
+    at,
+    status,
+    session,
+    variables,
+    code,
+  ]);
+  assert.deepEqual(what, [
+    ['PUT', path, 201, 'logged', undefined, undefined],
+    ['POST', `${path}/gradients`, 200, 'logged', ['w'], undefined],
+    ['POST', `${path}/gradients`, 200, 'logged', ['w'], undefined],
+    ['GET', `${path}/variables`, 200, 'logged', ['w'], undefined],
+    ['PUT', `${path}/slots/v`, 200, 'logged', ['w'], undefined],
+    ['POST', `${path}/gradients`, 422, 'logged', undefined, 'unknown_variable'],
+    ['GET', '/nowhere', 404, undefined, undefined, 'route_not_found'],
+  ]);
+  const { bytesIn, bytesOut, worker, iterations, staleness } = requests[2];
+  assert.deepEqual([bytesIn, bytesOut], [JSON.stringify({ gradients }).length, pushed.rawPayload.length]);
+  assert.deepEqual([worker, iterations, staleness], ['w-1', 2, 1]);
+  assert.ok(requests.every(({ milliseconds }) => milliseconds > 0 && milliseconds < 60_000));
+  assert.doesNotMatch(lines.join(''), /0\.123456|0\.654321|hush/);
 });
