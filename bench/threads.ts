@@ -39,7 +39,9 @@ function steps(executor: Threads, memory: VariableMemory, gradient: Float32Array
   return async (times) => {
     const start = performance.now();
     for (let k = 0; k < times; k++) {
-      await executor.run([{ kind: 'dense', memory, gradient: values, clip: noClip, scalars, updated }]);
+      await executor.run([
+        { kind: 'dense', memory, gradient: values, clip: noClip, scalars, updated, changes: undefined },
+      ]);
     }
     return (performance.now() - start) / 1000;
   };

@@ -120,7 +120,6 @@ export async function gradientRoutes(instance: FastifyInstance): Promise<void> {
           key,
           worker,
           base,
-          worker,
           hold,
           arrived: body?.arrived,
           gone: () => {

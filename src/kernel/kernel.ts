@@ -40,6 +40,7 @@ export interface KernelExports {
   f64ToBf16: Convert;
 }
 
+/** Both rules return the sum of squares of what they have taken from w. */
 type Dense = (
   w: number,
   m: number,
@@ -50,7 +51,7 @@ type Dense = (
   omb1: number,
   beta2: number,
   eps: number,
-) => void;
+) => number;
 
 type Sparse = (
   w: number,
@@ -66,7 +67,7 @@ type Sparse = (
   omb1: number,
   beta2: number,
   eps: number,
-) => void;
+) => number;
 
 type AddRows = (values: number, slots: number, count: number, width: number, sums: number) => void;
 type MoveRows = (

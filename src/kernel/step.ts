@@ -33,30 +33,36 @@ export interface DenseStep<M = VariableMemory> {
   readonly clip: Clip;
   readonly scalars: StepScalars;
   readonly updated: Values | undefined;
+  /**
+   * Zeros, one for each block of the work, to which the block's sum of squares of the change of w is added; undefined: nobody
+   * wants it. Set last, since how many blocks there are follows from the rest.
+   */
+  changes: Float64Array | undefined;
 }
 
 /** A step that a sparse gradient takes on the rows that it names; `updated`, if given, receives their new values, ascending. */
-export interface SparseStep<M = VariableMemory> {
-  readonly memory: M;
-  readonly gradient: Values;
+export interface SparseStep<M = VariableMemory> extends DenseStep<M> {
   readonly slices: SlicesByRow;
-  readonly clip: Clip;
-  readonly scalars: StepScalars;
-  readonly updated: Values | undefined;
 }
 
 /** Updates `count` elements from element `from` on. */
 export function stepDense(step: DenseStep, from: number, count: number): void {
-  const { memory, gradient, clip, scalars, updated } = step;
+  const { memory, gradient, clip, scalars, updated, changes } = step;
   const { alpha, omb1, beta2, eps } = scalars;
   const size = bytesPerElement[memory.dtype];
   for (const { segment, at, n, offset } of memory.blocks(from, count)) {
     const { bank, w, m, v } = segment;
     const bytes = offset * size;
     loadBlock(bank, gradient, from + at, n, memory.dtype, clip);
-    bank.loops(memory.dtype).dense(w + bytes, m + bytes, v + bytes, bank.values, n, alpha, omb1, beta2, eps);
+    const { dense } = bank.loops(memory.dtype);
+    const squares = dense(w + bytes, m + bytes, v + bytes, bank.values, n, alpha, omb1, beta2, eps);
+    if (changes !== undefined) addTo(changes, Math.floor((from + at) / blockElements), squares);
     if (updated !== undefined) storeBlock(bank, w + bytes, memory.dtype, n, updated, from + at);
   }
+}
+
+function addTo(sums: Float64Array, block: number, squares: number): void {
+  sums[block] = (sums[block] as number) + squares;
 }
 
 /** How many rows make a block. */
@@ -66,8 +72,9 @@ export function rowsPerBlock(width: number): number {
 
 /** Updates rows `from` to `from + count` of those that the gradient names. */
 export function stepSparse(step: SparseStep, from: number, count: number): void {
-  const { memory, slices, scalars, updated } = step;
+  const { memory, slices, scalars, updated, changes } = step;
   const { alpha, beta1, omb1, beta2, eps } = scalars;
+  const perBlock = rowsPerBlock(memory.width);
   for (const batch of memory.rowBatches(slices.rows, from, from + count)) {
     const { segment, column, columns } = batch;
     const { bank } = segment;
@@ -79,7 +86,9 @@ export function stepSparse(step: SparseStep, from: number, count: number): void 
       memory.rowAddress(segment, 'v', column),
     ];
     const { sparse } = bank.loops(memory.dtype);
-    sparse(w, m, v, bank.rowsAt, bank.values, batch.count, columns, segment.columns, alpha, beta1, omb1, beta2, eps);
+    const [rows, sums, n, stride] = [bank.rowsAt, bank.values, batch.count, segment.columns];
+    const squares = sparse(w, m, v, rows, sums, n, columns, stride, alpha, beta1, omb1, beta2, eps);
+    if (changes !== undefined) addTo(changes, Math.floor(batch.from / perBlock), squares);
     if (updated !== undefined) memory.storeRows('w', batch, updated);
   }
 }

@@ -7,7 +7,7 @@ import { Worker } from 'node:worker_threads';
 import { onReclaim, reclaim } from '../tensor/reclaim.ts';
 import type { BankMemory } from './bank.ts';
 import type { MemoryLayout, VariableMemory } from './variable-memory.ts';
-import { announce, blocksOf, canBeShared, costPerBlock, perform, type Work } from './work.ts';
+import { announce, blocksOf, canBeShared, costOf, costPerBlock, perform, type Work } from './work.ts';
 
 /** So many blocks, or what costs as much, a millisecond's work, are done sooner than they are handed over. */
 export const blocksHere = 64;
@@ -91,7 +91,7 @@ export class Threads implements Executor {
   }
 
   async run(works: readonly Work[], progress?: Progress): Promise<void> {
-    const cost = works.reduce((sum, work) => sum + blocksOf(work) * costPerBlock(work), 0);
+    const cost = costOf(works);
     if (this.#count === 0 || cost <= blocksHere || !works.every(canBeShared)) {
       performHere(works, progress);
       return;

@@ -158,20 +158,20 @@ export class VariableMemory implements BlockReader {
     return address(segment, part, this.dtype, column - segment.firstColumn);
   }
 
-  /** The blocks of a range of elements, in order, each within one segment. */
+  /** The blocks of a range of elements, in order, counted from its first; one that lies in several segments is in pieces. */
   blocks(first: number, count: number): Block[] {
     const blocks: Block[] = [];
     for (let at = 0; at < count; ) {
       const segment = this.#segmentOf(first + at);
       const offset = first + at - this.#firstElement(segment);
-      const n = Math.min(blockElements, count - at, segment.rows * segment.columns - offset);
+      const n = Math.min(blockElements - (at % blockElements), count - at, segment.rows * segment.columns - offset);
       blocks.push({ segment, at, n, offset });
       at += n;
     }
     return blocks;
   }
 
-  /** Cuts rows `first` to `last` (exclusive) of a list into batches of at most one block, each within one segment. */
+  /** Cuts rows `first` to `last` (exclusive) of a list into blocks, counted from the first row, and these where segments end. */
   *rowBatches(rows: ArrayLike<number>, first = 0, last: number = rows.length): Generator<RowBatch> {
     if (this.width === 0) return;
     for (let from = first; from < last; ) {
@@ -184,7 +184,8 @@ export class VariableMemory implements BlockReader {
         from++;
         continue;
       }
-      const end = Math.min(last, from + Math.floor(blockElements / this.width));
+      const perBlock = Math.floor(blockElements / this.width);
+      const end = Math.min(last, from + perBlock - ((from - first) % perBlock));
       let next = from + 1;
       while (next < end && contains(segment, rows[next] as number)) next++;
       yield { segment, from, count: next - from, column: 0, columns: this.width };

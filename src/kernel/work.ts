@@ -33,11 +33,15 @@ export interface Scanning {
   readonly sums: Float64Array;
 }
 
+/** A step of one variable. */
+export type Step<M = VariableMemory> =
+  | ({ readonly kind: 'dense' } & DenseStep<M>)
+  | ({ readonly kind: 'sparse' } & SparseStep<M>);
+
 export type Work<M = VariableMemory> =
   | ({ readonly kind: 'scan' } & Scanning)
   | ({ readonly kind: 'reduce' } & Reduction)
-  | ({ readonly kind: 'dense' } & DenseStep<M>)
-  | ({ readonly kind: 'sparse' } & SparseStep<M>)
+  | Step<M>
   | ({ readonly kind: 'read' } & Read<M>)
   | ({ readonly kind: 'readRows' } & ReadRows<M>);
 
@@ -64,6 +68,13 @@ export function blocksOf(work: Work): number {
   return Math.ceil(count / perBlock);
 }
 
+/** What works cost together, in blocks' time. */
+export function costOf(works: readonly Work[]): number {
+  let cost = 0;
+  for (const work of works) cost += blocksOf(work) * costPerBlock(work);
+  return cost;
+}
+
 /** How many blocks' time one of its blocks takes: every further slice of a row is work as well, and every further input. */
 export function costPerBlock(work: Work): number {
   if (work.kind === 'sparse') return work.slices.order.length / Math.max(1, work.slices.rows.length);
@@ -72,13 +83,13 @@ export function costPerBlock(work: Work): number {
 
 /** Whether other threads can write its results where they are to go; what they only read may be copied to them. */
 export function canBeShared(work: Work): boolean {
-  const results = resultsOf(work);
-  return results === undefined || results.buffer instanceof SharedArrayBuffer;
+  if (work.kind === 'scan') return isShared(work.sums);
+  if (work.kind === 'dense' || work.kind === 'sparse') return isShared(work.updated?.bytes) && isShared(work.changes);
+  return isShared(work.to.bytes);
 }
 
-function resultsOf(work: Work): ArrayBufferView | undefined {
-  if (work.kind === 'scan') return work.sums;
-  return work.kind === 'dense' || work.kind === 'sparse' ? work.updated?.bytes : work.to.bytes;
+function isShared(results: ArrayBufferView | undefined): boolean {
+  return results === undefined || results.buffer instanceof SharedArrayBuffer;
 }
 
 /** Does blocks `first` to `last` (exclusive). */

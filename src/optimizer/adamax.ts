@@ -9,9 +9,9 @@
  */
 import type { Clip, Scan, Values } from '../kernel/blocks.ts';
 import type { SlicesByRow, StepScalars } from '../kernel/step.ts';
-import type { Executor, Progress } from '../kernel/threads.ts';
+import { blocksHere, type Executor, type Progress } from '../kernel/threads.ts';
 import type { VariableMemory } from '../kernel/variable-memory.ts';
-import type { Work } from '../kernel/work.ts';
+import { blocksOf, costOf, type Step } from '../kernel/work.ts';
 import type { VariableDtype } from '../tensor/dtype.ts';
 import type { AdamaxConfig } from './adamax-config.ts';
 import { clips } from './clipping.ts';
@@ -29,7 +29,8 @@ export interface Update {
 
 /**
  * Applies all updates as step number `iterations` + 1; no two are of one variable. Its learning rate is divided by
- * `rateDivisor`. `progress` is told of them by their place in the list, as their blocks are done.
+ * `rateDivisor`. `progress` is told of them by their place in the list, as their blocks are done. Resolves to the sum of squares
+ * of all that is taken from w, added up in the order of the updates and of their blocks, whoever does them.
  */
 export async function applyUpdates(
   config: AdamaxConfig,
@@ -38,21 +39,49 @@ export async function applyUpdates(
   executor: Executor,
   rateDivisor = 1,
   progress?: Progress,
-): Promise<void> {
+): Promise<number> {
   const clip = clips(
     config,
     updates.map(({ scan }) => scan),
   );
   const scalars: Record<VariableDtype, StepScalars | undefined> = { F32: undefined, F64: undefined };
-  const steps: Work[] = [];
+  const steps: Step[] = [];
   for (let k = 0; k < updates.length; k++) {
     const { memory, values, slices, updated } = updates[k] as Update;
     const own = scalars[memory.dtype] ?? stepScalars(config, iterations, memory.dtype, rateDivisor);
     scalars[memory.dtype] = own;
     const [gradient, itsClip] = [values, clip[k] as Clip];
     // Spelled out, since copies of objects by spreading are slow.
-    if (slices === undefined) steps.push({ kind: 'dense', memory, gradient, clip: itsClip, scalars: own, updated });
-    else steps.push({ kind: 'sparse', memory, gradient, clip: itsClip, scalars: own, updated, slices });
+    const changes = undefined;
+    if (slices === undefined)
+      steps.push({ kind: 'dense', memory, gradient, clip: itsClip, scalars: own, updated, changes });
+    else steps.push({ kind: 'sparse', memory, gradient, clip: itsClip, scalars: own, updated, changes, slices });
   }
+  makeRoomForChanges(steps);
   await executor.run(steps, progress);
+  return sumOfChanges(steps);
 }
+
+/** Where other threads can write, if they will. */
+function makeRoomForChanges(steps: readonly Step[]): void {
+  if (costOf(steps) <= blocksHere) {
+    for (const step of steps) step.changes = new Float64Array(blocksOf(step));
+    return;
+  }
+  const blocks = steps.reduce((sum, step) => sum + blocksOf(step), 0);
+  const memory = new SharedArrayBuffer(blocks * Float64Array.BYTES_PER_ELEMENT);
+  let at = 0;
+  for (const step of steps) {
+    step.changes = new Float64Array(memory, at, blocksOf(step));
+    at += step.changes.byteLength;
+  }
+}
+
+function sumOfChanges(steps: readonly Step[]): number {
+  let sum = 0;
+  for (const { changes = noChanges } of steps)
+    for (let block = 0; block < changes.length; block++) sum += changes[block] as number;
+  return sum;
+}
+
+const noChanges = new Float64Array(0);

@@ -12,7 +12,8 @@ export async function applyStep(session: Session, step: Step, progress?: Progres
   const gradientNorm = Math.sqrt(sumSquares);
   const updateNorm = Math.sqrt(changed);
   const { by } = step.origin;
-  if (by.length > 1) return { gradientNorm, updateNorm, worker: null, staleness: by[0]?.staleness ?? null, workers: namesOf(by) };
+  if (by.length > 1)
+    return { gradientNorm, updateNorm, worker: null, staleness: by[0]?.staleness ?? null, workers: namesOf(by) };
   return { gradientNorm, updateNorm, worker: by[0]?.worker ?? null, staleness: by[0]?.staleness ?? null };
 }
 

@@ -234,7 +234,7 @@ describe('a step taken in pieces, in any order', () => {
         ];
         const { sent, seen } = randomGradient(given, size);
         const updated = encode(new Float64Array(size), given.reply, given.misalignment);
-        const step = { memory, gradient: sent, clip: noClip, scalars: scalarsOf(given), updated };
+        const step = { memory, gradient: sent, clip: noClip, scalars: scalarsOf(given), updated, changes: undefined };
         for (const { from, n } of pieces(given.seed, size, most)) stepDense(step, from, n);
         referenceDense(state, seen, scalarsOf(given), given.dtype);
         assertState(memory, state);
@@ -254,7 +254,15 @@ describe('a step taken in pieces, in any order', () => {
         const { sent, seen } = randomGradient(given, indices.length * width);
         const slices = groupByRow(indices);
         const updated = encode(new Float64Array(slices.rows.length * width), given.reply, given.misalignment);
-        const step = { memory, gradient: sent, slices, clip: noClip, scalars: scalarsOf(given), updated };
+        const step = {
+          memory,
+          gradient: sent,
+          slices,
+          clip: noClip,
+          scalars: scalarsOf(given),
+          updated,
+          changes: undefined,
+        };
         const most = 3 * rowsPerBlock(width);
         for (const { from, n } of pieces(given.seed, slices.rows.length, most)) stepSparse(step, from, n);
         referenceSparse(state, width, indices, seen, scalarsOf(given), given.dtype);

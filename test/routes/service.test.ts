@@ -8,7 +8,7 @@ import { readConfig } from '../../src/config.ts';
 import { catalogue } from '../../src/errors.ts';
 import { Store } from '../../src/store/store.ts';
 import { encodeFile, f32, startApi } from '../support/api.ts';
-import { create, getDocument, push, refused, stateOf, succeeded } from '../support/calls.ts';
+import { create, push, refused, stateOf, succeeded } from '../support/calls.ts';
 
 const api = await startApi({ after });
 

@@ -89,7 +89,10 @@ describe('listeners', () => {
     const stop = events.listen((told) => heard.push(told?.id));
     events.publish(step(16));
     events.publish(checkpoint(8, 16));
-    const change = changeEvent('assign', { revision: 17, iterations: 16 }) as SessionEvent;
+    const change = changeEvent(
+      { kind: 'assign', part: 'w', assignments: new Map() },
+      { revision: 17, iterations: 16 },
+    ) as SessionEvent;
     events.publish(change);
     events.publish({ kind: 'session', revision: 17, iterations: 16, change: 'deleted' });
     stop();

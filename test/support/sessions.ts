@@ -91,7 +91,11 @@ export interface Received {
 /** One step; what it gave to whom receives the updated values, in the variables' own dtypes. */
 export async function applyStep(session: Session, gradients: Readonly<Record<string, Slices>>): Promise<Received> {
   const checked = await session.check(new Map(Object.entries(gradients)));
-  return receiving((receive) => session.apply(session.prepare(checked, receive)));
+  return receiving(async (receive) => {
+    const step = session.prepare(checked, receive);
+    await session.apply(step);
+    return step.head;
+  });
 }
 
 export function read(session: Session, part: Part, selections?: readonly Selection[]): Promise<Received> {

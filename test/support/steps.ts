@@ -14,19 +14,21 @@ export interface StepGiven {
   /** Receives the new values, of a sparse step those of the rows named, ascending. */
   readonly updated?: Values | undefined;
   readonly clip?: Clip;
+  /** Receives the sums of squares of what is taken from w, block by block. */
+  readonly changes?: Float64Array | undefined;
 }
 
 export function takeDense(memory: VariableMemory, given: StepGiven, executor: Executor = here): Promise<void> {
-  return executor.run([{ kind: 'dense', memory, clip: noClip, updated: undefined, ...given }]);
+  return executor.run([{ kind: 'dense', memory, clip: noClip, updated: undefined, changes: undefined, ...given }]);
 }
 
 /** `indices` has the row of each slice. */
 export async function takeSparse(
   memory: VariableMemory,
   indices: Float64Array,
-  { gradient, scalars, updated, clip = noClip }: StepGiven,
+  { gradient, scalars, updated, changes, clip = noClip }: StepGiven,
   executor: Executor = here,
 ): Promise<void> {
   const slices = groupByRow(indices);
-  await executor.run([{ kind: 'sparse', memory, gradient, slices, clip, scalars, updated }]);
+  await executor.run([{ kind: 'sparse', memory, gradient, slices, clip, scalars, updated, changes }]);
 }

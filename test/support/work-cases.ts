@@ -202,7 +202,14 @@ export function stepsOf({ cases }: Plan, memories: readonly VariableMemory[], pl
   return cases.map((each, index): Work => {
     const { gradient, clip, indices } = each;
     const updated = places?.[index];
-    const step = { memory: memories[index] as VariableMemory, gradient, clip, scalars: scalarsOf(each), updated };
+    const step = {
+      memory: memories[index] as VariableMemory,
+      gradient,
+      clip,
+      scalars: scalarsOf(each),
+      updated,
+      changes: undefined,
+    };
     return indices === undefined
       ? { kind: 'dense', ...step }
       : { kind: 'sparse', ...step, slices: groupByRow(indices) };

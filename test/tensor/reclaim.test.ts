@@ -102,7 +102,9 @@ describe('what nothing refers to any more', () => {
       const memories = allocate([{ dtype: 'F32', rows: 4_000_000, width: 1 }]);
       const scalars = { alpha: 1, beta1: 0.5, omb1: 0.5, beta2: 0.5, eps: 1 };
       const [memory] = memories as [(typeof memories)[number]];
-      await threads.run([{ kind: 'dense', memory, gradient: values, clip: noClip, scalars, updated: undefined }]);
+      await threads.run([
+        { kind: 'dense', memory, gradient: values, clip: noClip, scalars, updated: undefined, changes: undefined },
+      ]);
       threads.forget(memories);
     };
     await step();

@@ -9,28 +9,28 @@ export { copy, gatherRows, scatterRows } from './rows';
 
 export function denseF32(
   w: usize, m: usize, v: usize, g: usize, n: i32, alpha: f32, omb1: f32, beta2: f32, eps: f32,
-): void {
-  dense<f32>(w, m, v, g, n, alpha, omb1, beta2, eps);
+): f64 {
+  return dense<f32>(w, m, v, g, n, alpha, omb1, beta2, eps);
 }
 
 export function denseF64(
   w: usize, m: usize, v: usize, g: usize, n: i32, alpha: f64, omb1: f64, beta2: f64, eps: f64,
-): void {
-  dense<f64>(w, m, v, g, n, alpha, omb1, beta2, eps);
+): f64 {
+  return dense<f64>(w, m, v, g, n, alpha, omb1, beta2, eps);
 }
 
 export function sparseF32(
   w: usize, m: usize, v: usize, rows: usize, sums: usize, count: i32, width: i32, stride: i32,
   alpha: f32, beta1: f32, omb1: f32, beta2: f32, eps: f32,
-): void {
-  sparse<f32>(w, m, v, rows, sums, count, width, stride, alpha, beta1, omb1, beta2, eps);
+): f64 {
+  return sparse<f32>(w, m, v, rows, sums, count, width, stride, alpha, beta1, omb1, beta2, eps);
 }
 
 export function sparseF64(
   w: usize, m: usize, v: usize, rows: usize, sums: usize, count: i32, width: i32, stride: i32,
   alpha: f64, beta1: f64, omb1: f64, beta2: f64, eps: f64,
-): void {
-  sparse<f64>(w, m, v, rows, sums, count, width, stride, alpha, beta1, omb1, beta2, eps);
+): f64 {
+  return sparse<f64>(w, m, v, rows, sums, count, width, stride, alpha, beta1, omb1, beta2, eps);
 }
 
 export function addRowsF32(values: usize, slots: usize, count: i32, width: i32, sums: usize): void {
