@@ -183,7 +183,10 @@ test('the sums of blocks are the same bits whoever does which, in memory cut int
       for (const step of single)
         for (let block = blocksOf(step) - 1; block >= 0; block--) perform(step, block, block + 1);
       for (const [k, { changes }] of whole.entries()) {
-        assert.ok((changes as Float64Array).every((sum) => sum > 0));
+        assert.ok(
+          (changes as Float64Array).every((sum) => sum > 0),
+          'every block must have changed',
+        );
         assert.deepEqual(shared[k]?.changes, changes);
         assert.deepEqual(single[k]?.changes, changes);
       }
@@ -250,10 +253,9 @@ describe('applyUpdates', () => {
           memory.read('w', 0, memory.rows * memory.width, held);
           for (const value of new Float64Array(held.bytes.buffer)) expected += value * value;
         }
-        assert.ok(Math.abs((sums.at(-1) as number) - expected) <= 1e-5 * expected);
+        assert.ok(Math.abs((sums.at(-1) as number) - expected) <= 1e-5 * expected, `${sums} is not about ${expected}`);
       }
       assert.equal(sums[0], sums[1]);
-      assert.ok((sums[0] as number) > 0);
     }
   });
 
