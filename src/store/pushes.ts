@@ -58,7 +58,7 @@ export class Pushes {
     }
   }
 
-  /** Nobody waits for others any more; all are told why. */
+  /** Nobody waits for others any more, neither who does now nor who would; they are told why. */
   close(problem: Problem): void {
     this.#closed = problem;
     this.#live.barrier.fail(problem);
@@ -91,7 +91,6 @@ export class Pushes {
 
   /** In its turn: what is to be done in the next one, or nothing if the push has to wait. */
   async #admit(push: Push): Promise<(() => Promise<Applied>) | undefined> {
-    if (this.#closed !== undefined) throw this.#closed;
     const { session, next: from } = this.#live;
     const { precondition, worker, base } = push.request;
     await this.#live.requireChangeable(precondition, from.revision);
@@ -166,6 +165,7 @@ export class Pushes {
     if (clock - others.slowest <= max_lead) return clock + 1;
     const signal = gone?.();
     if (signal?.aborted) throw hungUp();
+    if (this.#closed !== undefined) throw this.#closed;
     const end = push.since + timeout_ms;
     if (now >= end) throw timedOut(`worker ${JSON.stringify(worker)}, ${clock - others.slowest} steps ahead`);
     const wait = Math.min(end, others.silent) - now;
@@ -206,6 +206,7 @@ export class Pushes {
     const deadline = push.since + rule.timeout_ms;
     if (performance.now() >= deadline) throw timedOut(`${barrier.size} of the gradients that make the step`);
     const checked = await this.#check(push);
+    if (this.#closed !== undefined && barrier.size + 1 < rule.replicas_to_aggregate) throw this.#closed;
     push.waiting = barrier.join({ worker, request, reply, checked, deadline });
     push.waiting.catch(() => undefined);
     if (barrier.size < rule.replicas_to_aggregate) return undefined;
