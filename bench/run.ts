@@ -16,6 +16,7 @@ import { densePush } from './dense-push.ts';
 import { durableLarge } from './durable-large.ts';
 import { durablePush } from './durable-push.ts';
 import { durableRedis } from './durable-redis.ts';
+import { events } from './events.ts';
 import { fingerprint } from './fingerprint.ts';
 import { json } from './json.ts';
 import { kernel } from './kernel.ts';
@@ -37,6 +38,7 @@ const benchmarks: readonly Benchmark[] = [
   manyConnections,
   json,
   workers,
+  events,
   deltaRead,
   besideLarge,
   checkpoint,
