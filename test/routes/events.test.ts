@@ -74,7 +74,7 @@ describe('what is told', () => {
     refused(await pushOf(api, 'several', 'c', 1, { w: { values: [1e39] } }), 'gradient_not_finite');
     succeeded(await api.call('POST', '/v1/sessions/several/workers/c/release'));
     const [together, aside, back] = await client.take(3);
-    const { gradient_norm, worker, staleness, workers } = together?.data as Json;
+    const { gradient_norm, worker, staleness, workers } = (together as Json).data;
     assert.deepEqual([gradient_norm, worker, staleness, workers], [6, null, 0, ['a', 'b']]);
     const about = { iterations: 1, worker: 'c' };
     assert.deepEqual(aside, { id: '2', event: 'session', data: { revision: 2, change: 'quarantined', ...about } });
