@@ -5,6 +5,7 @@ const floors = [
   '^src/kernel/',
   '^src/optimizer/',
   '^src/session/',
+  '^src/journal/',
   '^src/store/',
   '^src/schemas/',
   '^src/plugins/',
@@ -31,7 +32,7 @@ export default {
     { name: 'no-circles', severity: 'error', from: {}, to: { circular: true } },
     {
       name: 'the-state-machine-is-pure',
-      comment: 'No disk, no network, no HTTP, no randomness and no clock below the store.',
+      comment: 'No disk, no network, no HTTP, no randomness and no clock below the journal.',
       severity: 'error',
       from: { path: pure },
       to: {
@@ -45,17 +46,17 @@ export default {
       to: { path: '^(node:)?worker_threads$' },
     },
     {
-      name: 'only-the-store-opens-data-files',
+      name: 'only-the-journal-and-the-store-open-data-files',
       comment: 'plugins/openapi.ts reads package.json, for its version.',
       severity: 'error',
-      from: { path: '^(src|routes)/', pathNot: ['^src/store/', '^src/plugins/openapi\\.ts$'] },
+      from: { path: '^(src|routes)/', pathNot: ['^src/(journal|store)/', '^src/plugins/openapi\\.ts$'] },
       to: { path: '^(node:)?fs(/|$)' },
     },
     {
       name: 'a-route-sees-the-store-only-through-the-app',
       severity: 'error',
       from: { path: '^routes/' },
-      to: { path: '^src/(store|session/session\\.ts$)', preCompilationOnly: false },
+      to: { path: '^src/(journal|store|session/session\\.ts$)', preCompilationOnly: false },
     },
     {
       name: 'a-command-knows-no-http',

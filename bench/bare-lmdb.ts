@@ -1,10 +1,10 @@
 /**
  * A child: what lmdb does by itself. So many callers at once put values of the same size, each its next one when the last one
- * is on the disk. The options are those of the journal's file (src/store/journal-file.ts), the keys as long as its own; lmdb
+ * is on the disk. The options are those of the journal's file (src/journal/journal-file.ts), the keys as long as its own; lmdb
  * itself decides which values share a transaction. Arguments: file, bytes of a value, callers.
  */
 import { open } from 'lmdb';
-import { databaseOptions } from '../src/store/journal-entries.ts';
+import { databaseOptions } from '../src/journal/journal-entries.ts';
 
 const [path, bytes, callers] = process.argv.slice(2) as [string, string, string];
 const value = Buffer.alloc(Number(bytes), 1);

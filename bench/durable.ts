@@ -1,7 +1,8 @@
 /** Small pushes that are on the disk when they are acknowledged, in pushes a second, against another way to write as much. */
+
+import { encodeChange } from '../src/journal/changes.ts';
+import { encodeHead } from '../src/journal/record.ts';
 import { noOrigin } from '../src/session/workers.ts';
-import { encodeChange } from '../src/store/changes.ts';
-import { encodeHead } from '../src/store/record.ts';
 import type { Children } from './children.ts';
 import { Flood } from './flood.ts';
 import { asRate, comparePairs, type Work } from './pairs.ts';

@@ -31,7 +31,7 @@ function sources(folder: string): string[] {
 /** They decide when memory is given back, which nothing that a session does can tell. */
 const timed = ['src/tensor/buffer-pool.ts', 'src/tensor/reclaim.ts'];
 
-test('no clock and no random source is used below the store, but to give memory back', () => {
+test('no clock and no random source is used below the journal, but to give memory back', () => {
   const files = ['src/tensor', 'src/kernel', 'src/optimizer', 'src/session'].flatMap(sources);
   for (const file of files.filter((each) => !timed.includes(each))) {
     assert.doesNotMatch(

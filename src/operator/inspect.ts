@@ -1,10 +1,10 @@
 /** `inspect`: what lies in a data folder, for people as tables and for machines as JSON. */
 import { relative } from 'node:path';
+import type { ReadHead } from '../journal/record.ts';
 import type { Durability } from '../session/settings.ts';
 import { stateBytes } from '../session/variable.ts';
 import type { Finding } from '../store/findings.ts';
 import type { JournalReader } from '../store/journal-reader.ts';
-import type { ReadHead } from '../store/record.ts';
 import type { StoppedFolder, StoredFile, StoredSession } from '../store/stopped-folder.ts';
 import { type Exit, exits, problemLine, type Report, table } from './report.ts';
 

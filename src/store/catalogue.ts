@@ -2,11 +2,12 @@
  * What the journal knows of sessions that are no more: deletions that are on the disk and may have to be finished, and the keys
  * of requests that have made or deleted sessions which are gone. It stands there as the session of id 0.
  */
+
+import type { Journal } from '../journal/journal.ts';
+import type { SessionId } from '../journal/journal-entries.ts';
+import type { JournalFile } from '../journal/journal-file.ts';
+import { encodeHead } from '../journal/record.ts';
 import { decodeEntry, encodeEntry, type KeyEntry } from './idempotency.ts';
-import type { Journal } from './journal.ts';
-import type { SessionId } from './journal-entries.ts';
-import type { JournalFile } from './journal-file.ts';
-import { encodeHead } from './record.ts';
 
 export interface Deletion {
   readonly name: string;

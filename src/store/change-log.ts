@@ -2,11 +2,12 @@
  * How a session's changes get into its journal, by its level of durability. Under `checkpoint` they do not. When it is left,
  * records begin with the next checkpoint's snapshot and count from when that is on the disk, since they lead on from it.
  */
+
+import { ArrivedData } from '../journal/arrived-data.ts';
+import { type Change, encodeChange } from '../journal/changes.ts';
+import type { Appended, Place, SessionJournal } from '../journal/session-journal.ts';
 import type { Durability } from '../session/settings.ts';
-import { ArrivedData } from './arrived-data.ts';
-import { type Change, encodeChange } from './changes.ts';
 import { encodeEntry, type KeyEntry } from './idempotency.ts';
-import type { Appended, Place, SessionJournal } from './session-journal.ts';
 
 const done = Promise.resolve();
 

@@ -6,11 +6,11 @@ import { open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { Problem } from '../errors.ts';
+import { makeFolder, removeUnfinished, renameDurably, syncFolder, writeFileDurably } from '../journal/files.ts';
 import type { SessionContents } from '../session/session.ts';
 import type { SessionSnapshot } from '../session/snapshot.ts';
 import { readCheckpointDescription, readCheckpointFile, writeCheckpointFile } from './checkpoint-file.ts';
 import type { CheckpointDescription, CheckpointNote } from './checkpoint-format.ts';
-import { makeFolder, removeUnfinished, renameDurably, syncFolder, writeFileDurably } from './files.ts';
 
 export interface CheckpointInfo {
   readonly id: string;

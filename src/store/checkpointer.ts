@@ -3,11 +3,12 @@
  * needs one to lead on from, and at the end. One is written at a time, beside the traffic; what it makes needless of older
  * checkpoints and of the journal goes after it.
  */
+
+import { storageProblem } from '../journal/files.ts';
 import { queuedRequestsMax } from '../limits.ts';
 import type { SessionSnapshot } from '../session/snapshot.ts';
 import { takeSnapshot } from '../session/snapshot.ts';
 import type { CheckpointFolder, CheckpointInfo } from './checkpoint-folder.ts';
-import { storageProblem } from './files.ts';
 import type { LiveSession } from './live-session.ts';
 import { Queue } from './queue.ts';
 import type { Precondition } from './requests.ts';

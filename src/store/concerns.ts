@@ -4,7 +4,7 @@
  */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { removeDurably, writeFileDurably } from './files.ts';
+import { removeDurably, writeFileDurably } from '../journal/files.ts';
 
 export interface Concern {
   readonly reason: string;

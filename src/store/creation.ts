@@ -1,19 +1,19 @@
 /** A new session's way to the disk: a first checkpoint, the beginning of its journal, and then the record that makes it live. */
 import { rmdir } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import { encodeChange } from '../journal/changes.ts';
+import { syncFolder } from '../journal/files.ts';
+import type { Journal } from '../journal/journal.ts';
+import { SessionJournal } from '../journal/session-journal.ts';
 import type { Session } from '../session/session.ts';
 import { ChangeLog } from './change-log.ts';
-import { encodeChange } from './changes.ts';
 import { Checkpointer } from './checkpointer.ts';
-import { syncFolder } from './files.ts';
 import { HeldSession } from './held-session.ts';
 import { encodeEntry, type KeyEntry } from './idempotency.ts';
-import type { Journal } from './journal.ts';
 import { LiveSession } from './live-session.ts';
 import { openCheckpoints } from './recovery.ts';
 import { Revisions } from './revisions.ts';
 import type { SessionFolder } from './session-folder.ts';
-import { SessionJournal } from './session-journal.ts';
 import { newJournalId, removeRecord, revisionsReserved, type SessionRecord, writeRecord } from './session-record.ts';
 
 /** Before its record is written the folder is nobody's. `keys`: what the session is to know from the beginning. */

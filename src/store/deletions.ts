@@ -4,10 +4,10 @@
  */
 import { rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { makeFolder, syncFolder } from '../journal/files.ts';
+import type { Journal } from '../journal/journal.ts';
 import type { Catalogue, Deletion } from './catalogue.ts';
-import { makeFolder, syncFolder } from './files.ts';
 import type { KeyEntry } from './idempotency.ts';
-import type { Journal } from './journal.ts';
 import { readRecord, recordFile } from './session-record.ts';
 
 export class Deletions {

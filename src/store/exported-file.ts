@@ -1,9 +1,9 @@
 /** A session's state as a file outside the data folder: a checkpoint, from which a session can be created anywhere. */
 import { open, rm } from 'node:fs/promises';
+import { renameDurably } from '../journal/files.ts';
 import type { Session } from '../session/session.ts';
 import { takeSnapshot } from '../session/snapshot.ts';
 import { type FileDigest, writeCheckpointFile } from './checkpoint-file.ts';
-import { renameDurably } from './files.ts';
 
 /** Takes the name, which must be free, before anything is written. Resolves to what gives it up. */
 export async function takeName(path: string): Promise<() => Promise<void>> {

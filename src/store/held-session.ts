@@ -3,6 +3,7 @@
  * change. Every call that changes something can come with an idempotency key; a repeat is told what came of the first.
  */
 import { shuttingDown } from '../errors.ts';
+import { storageProblem } from '../journal/files.ts';
 import type { Part } from '../kernel/extent.ts';
 import { learningRateAt } from '../optimizer/scalars.ts';
 import type { Slices } from '../session/gradient.ts';
@@ -10,7 +11,6 @@ import type { Head, Receive, Selection, SessionContents, SessionPatch } from '..
 import type { Durability } from '../session/settings.ts';
 import { stateBytes } from '../session/variable.ts';
 import type { Checkpointer } from './checkpointer.ts';
-import { storageProblem } from './files.ts';
 import { type PastState, pastState, presentState } from './history.ts';
 import type { KeyEntry } from './idempotency.ts';
 import type { LiveSession } from './live-session.ts';

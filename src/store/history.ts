@@ -1,13 +1,13 @@
 /** A session as it stood earlier: the nearest checkpoint, and what the journal still holds from there on. */
 import { Problem } from '../errors.ts';
+import { JournalDamage } from '../journal/journal-file.ts';
+import type { ReadHead } from '../journal/record.ts';
+import type { SessionJournal } from '../journal/session-journal.ts';
 import { Session, type SessionContents } from '../session/session.ts';
 import type { CheckpointFolder } from './checkpoint-folder.ts';
 import type { Checkpointer } from './checkpointer.ts';
-import { JournalDamage } from './journal-file.ts';
 import type { LiveSession } from './live-session.ts';
-import type { ReadHead } from './record.ts';
 import { replay } from './replay.ts';
-import type { SessionJournal } from './session-journal.ts';
 import { copyOf } from './whole-state.ts';
 
 export interface PastState {

@@ -4,9 +4,9 @@
  */
 import { rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { syncFolder } from './files.ts';
-import type { JournalFile } from './journal-file.ts';
-import { fileName, openFile, removeFile, requireRoom, unfinished } from './journal-folder.ts';
+import { syncFolder } from '../journal/files.ts';
+import type { JournalFile } from '../journal/journal-file.ts';
+import { fileName, openFile, removeFile, requireRoom, unfinished } from '../journal/journal-folder.ts';
 import type { JournalReader } from './journal-reader.ts';
 
 /** Of an entry besides its value. */

@@ -4,18 +4,18 @@
  */
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { SessionId } from '../journal/journal-entries.ts';
+import { JournalDamage, type JournalFile, type StoredRecord } from '../journal/journal-file.ts';
+import { fileName, journalNumbers, openFile } from '../journal/journal-folder.ts';
+import { JournalPages } from '../journal/journal-pages.ts';
+import type { ReadHead } from '../journal/record.ts';
+import { changesOf, type SessionJournal } from '../journal/session-journal.ts';
+import { tailPaths } from '../journal/tail.ts';
+import { readLeft } from '../journal/tail-frames.ts';
 import { Catalogue } from './catalogue.ts';
 import type { Findings } from './findings.ts';
 import { decodeEntry } from './idempotency.ts';
-import type { SessionId } from './journal-entries.ts';
-import { JournalDamage, type JournalFile, type StoredRecord } from './journal-file.ts';
-import { fileName, journalNumbers, openFile } from './journal-folder.ts';
-import { JournalPages } from './journal-pages.ts';
 import { JournalPart } from './journal-survey.ts';
-import type { ReadHead } from './record.ts';
-import { changesOf, type SessionJournal } from './session-journal.ts';
-import { tailPaths } from './tail.ts';
-import { readLeft } from './tail-frames.ts';
 
 /** Damaged records of one session that are named; what is behind so many is not looked at. */
 const damagedMax = 20;

@@ -2,9 +2,9 @@
  * What the journal holds of one session, found by going through its records once: how many, from where to where, which of them
  * lead on from each other, and what is wrong with them.
  */
-import type { JournalDamage, StoredRecord } from './journal-file.ts';
-import type { ReadHead } from './record.ts';
-import { strayed } from './session-journal.ts';
+import type { JournalDamage, StoredRecord } from '../journal/journal-file.ts';
+import type { ReadHead } from '../journal/record.ts';
+import { strayed } from '../journal/session-journal.ts';
 
 /** Records that lead on from each other. */
 export interface Run {

@@ -1,10 +1,10 @@
 /** How sessions come and go: creation, fork and deletion, each applied once however often it is asked for. */
 import { Problem } from '../errors.ts';
+import { storageProblem } from '../journal/files.ts';
 import type { Threads } from '../kernel/threads.ts';
 import { sessionsMax } from '../limits.ts';
 import { type Head, Session, type SessionContents } from '../session/session.ts';
 import { settle } from './creation.ts';
-import { storageProblem } from './files.ts';
 import type { HeldSession } from './held-session.ts';
 import type { KeyEntry, RequestKey } from './idempotency.ts';
 import type { Log } from './log.ts';

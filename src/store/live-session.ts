@@ -3,16 +3,16 @@
  * its level of durability is met, and then it cannot fail any more, so memory and disk say the same.
  */
 import { Problem } from '../errors.ts';
+import type { ArrivedData } from '../journal/arrived-data.ts';
+import type { Change } from '../journal/changes.ts';
 import type { Progress } from '../kernel/threads.ts';
 import { queuedRequestsMax } from '../limits.ts';
 import { type CheckedGradient, extentOf, type Slices } from '../session/gradient.ts';
 import type { Head, Position, Receive, Session } from '../session/session.ts';
 import type { Durability } from '../session/settings.ts';
 import type { Origin } from '../session/workers.ts';
-import type { ArrivedData } from './arrived-data.ts';
 import { Barrier } from './barrier.ts';
 import type { ChangeLog } from './change-log.ts';
-import type { Change } from './changes.ts';
 import type { CheckpointInfo } from './checkpoint-folder.ts';
 import { encodeEntry, type IdempotencyKeys, type KeyEntry, type RequestKey } from './idempotency.ts';
 import { applyStep } from './reported-step.ts';

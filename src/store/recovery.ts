@@ -4,22 +4,22 @@
  */
 
 import { join } from 'node:path';
+import { makeFolder, removeUnfinished, renameDurably } from '../journal/files.ts';
+import type { Journal } from '../journal/journal.ts';
+import { JournalDamage } from '../journal/journal-file.ts';
+import { SessionJournal } from '../journal/session-journal.ts';
 import { Session } from '../session/session.ts';
 import { ChangeLog } from './change-log.ts';
 import { CheckpointFolder, type LoadedCheckpoint } from './checkpoint-folder.ts';
 import { Checkpointer } from './checkpointer.ts';
 import type { Concern } from './concerns.ts';
-import { makeFolder, removeUnfinished, renameDurably } from './files.ts';
 import { HeldSession } from './held-session.ts';
 import { decodeEntry } from './idempotency.ts';
-import type { Journal } from './journal.ts';
-import { JournalDamage } from './journal-file.ts';
 import { LiveSession } from './live-session.ts';
 import { type Replayed, replay } from './replay.ts';
 import { Revisions } from './revisions.ts';
 import { SessionEvents } from './session-events.ts';
 import type { SessionFolder } from './session-folder.ts';
-import { SessionJournal } from './session-journal.ts';
 import { newJournalId, readRecord, recordFile, revisionsUnknown, type SessionRecord } from './session-record.ts';
 
 /** A session whose folder has been looked at, and nothing else yet. */

@@ -1,13 +1,13 @@
 /** The other half of a session's state: what its journal holds is applied to what a checkpoint has, the way it was at first. */
 import { setImmediate } from 'node:timers/promises';
+import type { Change } from '../journal/changes.ts';
+import { JournalDamage } from '../journal/journal-file.ts';
+import type { ReadHead } from '../journal/record.ts';
+import type { SessionJournal } from '../journal/session-journal.ts';
 import type { Session } from '../session/session.ts';
-import type { Change } from './changes.ts';
 import type { CheckpointFolder } from './checkpoint-folder.ts';
-import { JournalDamage } from './journal-file.ts';
-import type { ReadHead } from './record.ts';
 import { applyStep } from './reported-step.ts';
 import { changeEvent, type SessionEvent, stepEvent } from './session-events.ts';
-import type { SessionJournal } from './session-journal.ts';
 
 export interface Replayed {
   /** Records applied. */

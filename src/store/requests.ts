@@ -1,8 +1,9 @@
 /** What the requests that change a session come with, and where a step's values go. */
+
+import type { ArrivedData } from '../journal/arrived-data.ts';
 import type { Progress } from '../kernel/threads.ts';
 import type { Receive } from '../session/session.ts';
 import type { Durability } from '../session/settings.ts';
-import type { ArrivedData } from './arrived-data.ts';
 import type { RequestKey } from './idempotency.ts';
 
 /** Decides whether a request applies, given the revision; `undefined`: it always does. */

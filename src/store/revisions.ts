@@ -2,7 +2,7 @@
  * The revisions that a session may give out, reserved on the disk ahead of their use: after a crash the session goes on
  * behind the last one reserved, so that no revision ever stands for two states.
  */
-import { storageProblem } from './files.ts';
+import { storageProblem } from '../journal/files.ts';
 import { revisionsReserved, type SessionRecord, writeRecord } from './session-record.ts';
 
 export class Revisions {

@@ -1,10 +1,10 @@
 /** The checkpoints of a session as requests meet them: to write, list, read, delete one, and to put the session back to it. */
 import type { Readable } from 'node:stream';
 import { Problem } from '../errors.ts';
+import { storageProblem } from '../journal/files.ts';
 import { learningRateAt } from '../optimizer/scalars.ts';
 import type { CheckpointInfo } from './checkpoint-folder.ts';
 import type { Checkpointer, WrittenCheckpoint } from './checkpointer.ts';
-import { storageProblem } from './files.ts';
 import type { After, LiveSession } from './live-session.ts';
 import { type Outcome, outcomeOf } from './outcome.ts';
 import type { ChangeRequest } from './requests.ts';

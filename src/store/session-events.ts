@@ -7,9 +7,9 @@
  * Revisions never come back, so an id means the same after a restart, as far back as the log then reaches.
  */
 import { Problem } from '../errors.ts';
+import type { Change } from '../journal/changes.ts';
 import { eventsKeptMax } from '../limits.ts';
 import type { Head, Position } from '../session/session.ts';
-import type { Change } from './changes.ts';
 import { type CheckpointInfo, numberOf } from './checkpoint-folder.ts';
 
 /** What is told of a step beside where it led. */

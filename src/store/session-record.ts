@@ -6,7 +6,7 @@
 import { randomBytes } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { removeDurably, writeFileDurably } from './files.ts';
+import { removeDurably, writeFileDurably } from '../journal/files.ts';
 
 export interface SessionRecord {
   /** Records of format 1 have no `journal`. */

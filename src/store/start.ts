@@ -1,12 +1,12 @@
 /** The start of a store: everything that its folder holds is brought back, as far as it can be read, before anything is changed. */
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { Journal } from '../journal/journal.ts';
 import { Catalogue } from './catalogue.ts';
 import type { Damage } from './checkpoint-folder.ts';
 import { type Concerns, forgetConcerns } from './concerns.ts';
 import { Deletions } from './deletions.ts';
 import type { HeldSession } from './held-session.ts';
-import type { Journal } from './journal.ts';
 import type { Names } from './names.ts';
 import { type FoundSession, findSession, recover } from './recovery.ts';
 import type { SessionFolder } from './session-folder.ts';

@@ -6,12 +6,12 @@
 import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Problem } from '../errors.ts';
+import type { ArrivedData } from '../journal/arrived-data.ts';
+import { makeFolder, storageProblem, syncFolder } from '../journal/files.ts';
 import { Threads } from '../kernel/threads.ts';
-import type { ArrivedData } from './arrived-data.ts';
 import type { Damage } from './checkpoint-folder.ts';
 import type { WrittenCheckpoint } from './checkpointer.ts';
 import { DataLock } from './data-lock.ts';
-import { makeFolder, storageProblem, syncFolder } from './files.ts';
 import type { HeldSession } from './held-session.ts';
 import type { RequestKey } from './idempotency.ts';
 import { Lifecycle, type NewSession } from './lifecycle.ts';

@@ -4,19 +4,19 @@
  */
 import { copyFile, rename } from 'node:fs/promises';
 import { basename, join } from 'node:path';
+import { makeFolder } from '../journal/files.ts';
+import { Journal } from '../journal/journal.ts';
+import { JournalDamage, type JournalFile } from '../journal/journal-file.ts';
+import { fileName, journalNumbers, keepAside } from '../journal/journal-folder.ts';
+import { JournalPages } from '../journal/journal-pages.ts';
+import { takeTail } from '../journal/left-in-tail.ts';
+import { linkOrCopy, replaceBySound } from '../journal/sound-copy.ts';
 import { Catalogue } from './catalogue.ts';
 import type { Damage } from './checkpoint-folder.ts';
 import { type Concerns, noteConcerns, notedConcerns } from './concerns.ts';
-import { makeFolder } from './files.ts';
 import type { HeldSession } from './held-session.ts';
 import { encodeEntry, type KeyEntry } from './idempotency.ts';
-import { Journal } from './journal.ts';
-import { JournalDamage, type JournalFile } from './journal-file.ts';
-import { fileName, journalNumbers, keepAside } from './journal-folder.ts';
-import { JournalPages } from './journal-pages.ts';
-import { takeTail } from './left-in-tail.ts';
 import type { FoundSession } from './recovery.ts';
-import { linkOrCopy, replaceBySound } from './sound-copy.ts';
 
 /** Entries of records that memory does not have: of one transaction's requests. */
 const entriesMax = 1_000_000;

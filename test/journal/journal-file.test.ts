@@ -5,8 +5,8 @@ import { join } from 'node:path';
 import { describe, type TestContext, test } from 'node:test';
 import { crc32 } from 'node:zlib';
 import * as lmdb from 'lmdb';
-import { JournalFile } from '../../src/store/journal-file.ts';
-import { encodeHead } from '../../src/store/record.ts';
+import { JournalFile } from '../../src/journal/journal-file.ts';
+import { encodeHead } from '../../src/journal/record.ts';
 import { bodyPool } from '../../src/tensor/buffer-pool.ts';
 import { temporaryFolder } from '../support/server-process.ts';
 

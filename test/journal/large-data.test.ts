@@ -5,13 +5,13 @@ import { mkdir, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promi
 import { join } from 'node:path';
 import { describe, type TestContext, test } from 'node:test';
 import { crc32 } from 'node:zlib';
+import { ArrivedData } from '../../src/journal/arrived-data.ts';
+import { type Change, encodeChange } from '../../src/journal/changes.ts';
+import { DataFile } from '../../src/journal/data-file.ts';
+import { Journal } from '../../src/journal/journal.ts';
+import { SessionJournal } from '../../src/journal/session-journal.ts';
 import { decodeSlicesFile } from '../../src/schemas/slices.ts';
 import { noOrigin } from '../../src/session/workers.ts';
-import { ArrivedData } from '../../src/store/arrived-data.ts';
-import { type Change, encodeChange } from '../../src/store/changes.ts';
-import { DataFile } from '../../src/store/data-file.ts';
-import { Journal } from '../../src/store/journal.ts';
-import { SessionJournal } from '../../src/store/session-journal.ts';
 import { bodyPool } from '../../src/tensor/buffer-pool.ts';
 import { parseSafetensors } from '../../src/tensor/safetensors.ts';
 import { encodeFile, f32 } from '../support/api.ts';

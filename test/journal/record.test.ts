@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { crc32 } from 'node:zlib';
 import fc from 'fast-check';
-import { checkData, decodeHead, encodeHead, type Kind, kinds, type RecordHead } from '../../src/store/record.ts';
+import { checkData, decodeHead, encodeHead, type Kind, kinds, type RecordHead } from '../../src/journal/record.ts';
 
 const data = Buffer.from('some data, of which every byte counts');
 const head: RecordHead = {

@@ -1,12 +1,12 @@
 /** What a session's journal holds of a change is all of it: read back it is the same change, to the bit. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { type Change, decodeChange, encodeChange } from '../../src/journal/changes.ts';
 import type { Part } from '../../src/kernel/extent.ts';
 import { parseOptimizer } from '../../src/optimizer/adamax-config.ts';
 import type { Slices } from '../../src/session/gradient.ts';
 import { defaultSettings } from '../../src/session/settings.ts';
 import { noOrigin } from '../../src/session/workers.ts';
-import { type Change, decodeChange, encodeChange } from '../../src/store/changes.ts';
 import type { IndexDtype } from '../../src/tensor/dtype.ts';
 import { elementCount } from '../../src/tensor/tensor.ts';
 import { floatDtypes, randomFloats } from '../support/floats.ts';

@@ -4,12 +4,12 @@ import { cp } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, type TestContext, test } from 'node:test';
 import { setTimeout as after } from 'node:timers/promises';
+import { type Change, encodeChange } from '../../src/journal/changes.ts';
+import { Journal } from '../../src/journal/journal.ts';
+import type { JournalFile } from '../../src/journal/journal-file.ts';
+import { takeTail } from '../../src/journal/left-in-tail.ts';
+import { type Appended, SessionJournal } from '../../src/journal/session-journal.ts';
 import { noOrigin } from '../../src/session/workers.ts';
-import { type Change, encodeChange } from '../../src/store/changes.ts';
-import { Journal } from '../../src/store/journal.ts';
-import type { JournalFile } from '../../src/store/journal-file.ts';
-import { takeTail } from '../../src/store/left-in-tail.ts';
-import { type Appended, SessionJournal } from '../../src/store/session-journal.ts';
 import { temporaryFolder } from '../support/server-process.ts';
 import { dense } from '../support/sessions.ts';
 

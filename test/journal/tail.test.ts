@@ -4,9 +4,9 @@ import { readFile, stat, symlink, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { crc32 } from 'node:zlib';
-import { encodeHead } from '../../src/store/record.ts';
-import { Tail } from '../../src/store/tail.ts';
-import { readLeft, type TailFrame } from '../../src/store/tail-frames.ts';
+import { encodeHead } from '../../src/journal/record.ts';
+import { Tail } from '../../src/journal/tail.ts';
+import { readLeft, type TailFrame } from '../../src/journal/tail-frames.ts';
 import { temporaryFolder } from '../support/server-process.ts';
 
 const [one, other] = [Buffer.from('0000000000000001', 'hex'), Buffer.from('ffffffffffffffff', 'hex')];
