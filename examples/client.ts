@@ -19,6 +19,30 @@ export interface Rows {
 export interface PushOptions {
   worker: string;
   base: number;
+  /** The gradients' own: a push that is sent again with the same one is applied once. */
+  key?: string;
+}
+
+/** What `listWorkers` tells of a worker: steps it had a part in, how stale its gradients were, and how many were refused. */
+export interface WorkerState {
+  name: string;
+  steps: number;
+  mean_staleness: number | null;
+  rejected: number;
+}
+
+/** What the server refuses a request with (RFC 9457 problem details). */
+export class Problem extends Error {
+  /** What it is, for programs: `gradient_stale`, `aggregation_timeout`, … */
+  readonly code: string | undefined;
+  /** Where the session stands, for who is behind it. */
+  readonly iterations: number | undefined;
+
+  constructor(message: string, { code, iterations }: { code?: string; iterations?: number }) {
+    super(message);
+    this.code = code;
+    this.iterations = iterations;
+  }
 }
 
 const SAFETENSORS = 'application/vnd.safetensors';
@@ -37,6 +61,12 @@ export class AdamaxClient {
 
   async deleteSession(): Promise<void> {
     await this.#request('DELETE', '');
+  }
+
+  /** All workers that have pushed, by name. */
+  async listWorkers(): Promise<WorkerState[]> {
+    const response = await this.#request('GET', '/workers');
+    return ((await response.json()) as { workers: WorkerState[] }).workers;
   }
 
   /** All variables, whole. */
@@ -72,9 +102,10 @@ export class AdamaxClient {
     return (await variablesOf(await this.#push(tensors, options, { prefer: 'return=minimal' }))).iterations;
   }
 
-  #push(tensors: Tensors, { worker, base }: PushOptions, headers: Record<string, string> = {}): Promise<Response> {
+  #push(tensors: Tensors, { worker, base, key }: PushOptions, headers: Record<string, string> = {}): Promise<Response> {
     const path = `/gradients?worker=${encodeURIComponent(worker)}&base=${base}`;
-    return this.#request('POST', path, encode(tensors), { 'content-type': SAFETENSORS, ...headers });
+    const own = key === undefined ? {} : { 'idempotency-key': key };
+    return this.#request('POST', path, encode(tensors), { 'content-type': SAFETENSORS, ...own, ...headers });
   }
 
   async #request(
@@ -84,9 +115,15 @@ export class AdamaxClient {
     headers?: Record<string, string>,
   ): Promise<Response> {
     const response = await fetch(this.#session + path, { method, body: body ?? null, headers: headers ?? {} });
-    if (!response.ok) throw new Error(`${method} ${response.url}: ${response.status} ${await response.text()}`);
+    if (!response.ok) throw await problemOf(response, method);
     return response;
   }
+}
+
+async function problemOf(response: Response, method: string): Promise<Problem> {
+  const text = await response.text();
+  const isProblem = response.headers.get('content-type')?.startsWith('application/problem+json');
+  return new Problem(`${method} ${response.url}: ${response.status} ${text}`, isProblem ? JSON.parse(text) : {});
 }
 
 async function variablesOf(response: Response): Promise<Variables> {
