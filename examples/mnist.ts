@@ -18,15 +18,7 @@ export async function trainDigits(url: string): Promise<number> {
   const { training, heldBack } = loadDigits();
   console.log(`MNIST: ${training.labels.length} digits, ${heldBack.labels.length} held back, ${WORKERS} workers`);
 
-  const variables = model.trainableWeights.map(({ name, shape }) => [
-    name,
-    { shape, initializer: { class_name: shape.length === 2 ? 'GlorotUniform' : 'Zeros', config: {} } },
-  ]);
-  const learningRate = { class_name: 'CosineDecay', config: { initial_learning_rate: 0.01, decay_steps: STEPS } };
-  await client.createSession({
-    variables: Object.fromEntries(variables),
-    optimizer: { class_name: 'Adamax', config: { learning_rate: learningRate } },
-  });
+  await client.createSession(definition(model, STEPS));
 
   setWeights(model, (await client.pull()).tensors);
   console.log(`  accuracy on held-back digits, untrained: ${percent(accuracy(model, heldBack))}`);
@@ -42,7 +34,23 @@ export async function trainDigits(url: string): Promise<number> {
   return trained;
 }
 
-function accuracy(model: Sequential, digits: Digits): number {
+/** A session that trains the model in so many steps; without a seed it begins with other values each time. */
+export function definition(model: Sequential, steps: number, seed?: number): object {
+  const weights = { class_name: 'GlorotUniform', config: { seed } };
+  const biases = { class_name: 'Zeros', config: {} };
+  const variables = model.trainableWeights.map(({ name, shape }) => [
+    name,
+    { shape, initializer: shape.length === 2 ? weights : biases },
+  ]);
+  const learningRate = { class_name: 'CosineDecay', config: { initial_learning_rate: 0.01, decay_steps: steps } };
+  return {
+    variables: Object.fromEntries(variables),
+    optimizer: { class_name: 'Adamax', config: { learning_rate: learningRate } },
+  };
+}
+
+/** The part of the digits that the model gets right. */
+export function accuracy(model: Sequential, digits: Digits): number {
   return tf.tidy(() => {
     const { images, labels } = batchOf(digits, [...digits.labels.keys()]);
     const guesses = tf.argMax(model.apply(images) as tf.Tensor, 1);
@@ -50,6 +58,6 @@ function accuracy(model: Sequential, digits: Digits): number {
   });
 }
 
-function percent(part: number): string {
+export function percent(part: number): string {
   return `${(100 * part).toFixed(1)} %`;
 }

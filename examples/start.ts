@@ -1,6 +1,7 @@
-// npm start [-- mnist | embeddings]: starts a server, runs the examples against it, stops it. Exits with 1 where the digit
-// classifier falls short of what it should reach.
+// npm start [-- mnist | embeddings | --compare]: starts a server, runs the examples against it (both, unless one is named),
+// stops it. Exits with 1 where the digit classifier falls short of what it should reach.
 
+import { compareModes } from './compare.ts';
 import { trainEmbeddings } from './embeddings.ts';
 import { trainDigits } from './mnist.ts';
 import { startServer } from './server-process.ts';
@@ -16,11 +17,12 @@ const examples: Record<string, (url: string) => Promise<void>> = {
   },
   embeddings: trainEmbeddings,
 };
+const all = { ...examples, '--compare': compareModes };
 
 const [chosen, ...rest] = process.argv.slice(2);
-const selected = chosen === undefined ? Object.values(examples) : [examples[chosen]];
+const selected = chosen === undefined ? Object.values(examples) : [all[chosen]];
 if (rest.length > 0 || selected.includes(undefined)) {
-  console.error(`usage: npm start [-- ${Object.keys(examples).join(' | ')}]`);
+  console.error(`usage: npm start [-- ${Object.keys(all).join(' | ')}]`);
   process.exit(2);
 }
 
