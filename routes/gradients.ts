@@ -42,7 +42,8 @@ export async function gradientRoutes(instance: FastifyInstance): Promise<void> {
           base: Type.Optional(
             Type.Integer({
               minimum: 0,
-              description: 'The `iterations` of the variables that the gradient was computed from, for reports.',
+              description:
+                'The `iterations` of the variables that the gradient was computed from, from which its staleness follows. Needed in mode `sync`, and where the session looks at staleness.',
             }),
           ),
         }),
@@ -88,6 +89,9 @@ export async function gradientRoutes(instance: FastifyInstance): Promise<void> {
       const format = replyFormat(request);
       const held = app.store.session(session);
       const gradients = decode(request.body, session);
+      const body = request.body instanceof SafetensorsBody ? request.body : undefined;
+      // Of JSON the tensors are a copy, which alone is to be there while the push waits.
+      if (body === undefined) request.body = undefined;
       const lend = (bytes: number): void => lendMemory(reply, bytes);
       const tensors = new TensorReply(format, dtype, lend);
       const isTogether = held.contents.settings.aggregation.mode === 'sync';
@@ -109,7 +113,6 @@ export async function gradientRoutes(instance: FastifyInstance): Promise<void> {
         },
         progress: streamed ? tensors.progress : undefined,
       };
-      const body = request.body instanceof SafetensorsBody ? request.body : undefined;
       const hold = (until: Promise<unknown>): void => body?.useUntil(until);
       const { precondition, key } = changeRequest(request);
       let gone: AbortSignal | undefined;

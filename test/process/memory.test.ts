@@ -107,3 +107,36 @@ test('1,000 uploads that break off leave nothing behind, and change nothing', as
   const whole = encodeFile({ w: f32(new Array(1_000_000).fill(0.5)) });
   assert.equal((await server.call('POST', '/v1/sessions/s/gradients', { bytes: whole })).status, 200);
 });
+
+for (const [format, elements, workers, bytesEach] of [
+  ['safetensors', 2_000_000, 16, 4],
+  // Numbers of JSON stay the float64 that they are until they are worked on.
+  ['JSON', 500_000, 8, 8],
+] as const) {
+  test(`gradients in ${format} that wait for others take no more memory than themselves`, async (t) => {
+    const server = await startServer(t, await temporaryFolder(t));
+    await create(server, 's', elements);
+    const aggregation = { mode: 'sync', replicas_to_aggregate: workers + 1, timeout_ms: 60_000 };
+    assert.equal((await server.call('PATCH', '/v1/sessions/s', { json: { aggregation } })).status, 200);
+    const values = new Array<number>(elements).fill(0.5);
+    const body = format === 'JSON' ? JSON.stringify({ gradients: { w: { values } } }) : encodeFile({ w: f32(values) });
+    const contentType = format === 'JSON' ? 'application/json' : safetensors;
+    const push = async (worker: number): Promise<number> => {
+      const url = new URL(`/v1/sessions/s/gradients?worker=w${worker}&base=0`, server.url);
+      const headers = { 'content-type': contentType, prefer: 'return=minimal' };
+      return (await fetch(url, { method: 'POST', headers, body })).status;
+    };
+    const before = await inUse(server);
+    const pushes = Array.from({ length: workers }, (_, worker) => push(worker));
+    const waiting = async () => {
+      const { json } = await server.call('GET', '/v1/sessions/s/workers');
+      return json.workers.filter((worker: { waiting: boolean }) => worker.waiting).length;
+    };
+    while ((await waiting()) < workers) await sleep(20);
+    const grown = (await inUse(server)) - before;
+    const gradients = workers * bytesEach * elements;
+    assert.ok(grown < 1.1 * gradients + 5 * MB, `${grown} bytes more are in use, for ${gradients} of gradients`);
+    pushes.push(push(workers));
+    assert.deepEqual(await Promise.all(pushes), new Array(workers + 1).fill(200));
+  });
+}

@@ -38,6 +38,8 @@ export interface ServerCall extends Call {
 }
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
+/** For TypeScript, in all threads. */
+const loaders = [import.meta.resolve('tsx'), join(root, 'scripts/typescript-threads.mjs')];
 /** By the first server that is called; all run the same code. */
 let truth: Promise<OpenapiTruth> | undefined;
 
@@ -59,7 +61,7 @@ export class ServerProcess {
 
   constructor({ env = {}, cwd = root, entry = join(root, 'src/server.ts') }: LaunchOptions) {
     const variables = { ...process.env, HOST: '127.0.0.1', PORT: '0', LOG_LEVEL: 'info', ...env };
-    const loader = entry.endsWith('.ts') ? ['--import', import.meta.resolve('tsx')] : [];
+    const loader = entry.endsWith('.ts') ? loaders.flatMap((each) => ['--import', each]) : [];
     const child = spawn(process.execPath, [...loader, entry], {
       cwd,
       env: variables,
