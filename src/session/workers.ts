@@ -94,9 +94,9 @@ export class Workers {
     this.#forgetOldest();
   }
 
-  /** Puts a worker aside, or takes it back. */
+  /** Puts a worker aside, or takes it back. Nobody waits for one that is aside; when it is back, it begins as a new one does. */
   setQuarantined(worker: string, quarantined: boolean): void {
-    this.#progress.set(worker, { ...(this.#progress.get(worker) ?? nothing), quarantined });
+    this.#progress.set(worker, { ...(this.#progress.get(worker) ?? nothing), clock: undefined, quarantined });
     this.#forgetOldest();
   }
 

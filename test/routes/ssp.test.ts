@@ -128,3 +128,21 @@ test('the lead survives a crash and a restart, and begins anew with another mode
   await patch(restarted, 's', { aggregation: { mode: 'ssp', max_lead: 1 } });
   for (let step = 0; step < 5; step++) await pushed('s', 'fast', restarted);
 });
+
+test('a worker that is put aside holds nobody up, and goes on where the slowest is when it is released', async () => {
+  await createSsp('aside', { max_lead: 0, quarantine_after: 1, worker_timeout_ms: 600_000, timeout_ms: 5000 });
+  await pushed('aside', 'bad');
+  await pushed('aside', 'fast');
+  await pushed('aside', 'fast');
+  const [waits] = await held('aside', 'fast');
+  const notFinite = { w: { values: [1e39] } };
+  refused(await pushOf(api, 'aside', 'bad', undefined, notFinite), 'gradient_not_finite');
+  succeeded((await waits) as Answer);
+  // However often it is heard of.
+  refused(await pushOf(api, 'aside', 'bad', undefined, g), 'worker_quarantined');
+  await pushed('aside', 'fast');
+  succeeded(await api.call('POST', '/v1/sessions/aside/workers/bad/release'));
+  await pushed('aside', 'fast');
+  await pushed('aside', 'bad');
+  await pushed('aside', 'fast');
+});

@@ -33,20 +33,36 @@ export function rounding(dtype: VariableDtype): Round {
   return dtype === 'F32' ? Math.fround : (x) => x;
 }
 
-/** The scalars of the step that finds the counter at `iterations`; four hyperparameters are float32 whatever the dtype. */
-export function referenceScalars(config: Hyperparameters, iterations: number, dtype: VariableDtype): Scalars {
+/**
+ * The scalars of the step that finds the counter at `iterations`, its rate divided by `divisor`; four hyperparameters are float32
+ * whatever the dtype.
+ */
+export function referenceScalars(
+  config: Hyperparameters,
+  iterations: number,
+  dtype: VariableDtype,
+  divisor = 1,
+): Scalars {
   const f = rounding(dtype);
   const beta1 = Math.fround(config.beta_1);
-  let rate = Math.fround(config.learning_rate);
-  if (config.decay > 0) rate = f(rate / f(1 + f(Math.fround(config.decay) * f(iterations))));
   const beta1Power = f(exactPower(beta1, f(iterations + 1)));
   return {
-    alpha: f(rate / f(1 - beta1Power)),
+    alpha: f(f(decayed(config, iterations, f) / divisor) / f(1 - beta1Power)),
     beta1,
     omb1: f(1 - beta1),
     beta2: Math.fround(config.beta_2),
     eps: f(config.epsilon === 0 ? 1e-7 : config.epsilon),
   };
+}
+
+/** The rate that a step says it has used: a float32. */
+export function referenceRate(config: Hyperparameters, iterations: number, divisor = 1): number {
+  return Math.fround(decayed(config, iterations, Math.fround) / divisor);
+}
+
+function decayed({ learning_rate, decay }: Hyperparameters, iterations: number, f: Round): number {
+  const rate = Math.fround(learning_rate);
+  return decay > 0 ? f(rate / f(1 + f(Math.fround(decay) * f(iterations)))) : rate;
 }
 
 /** base^exponent for a float32 base in [0, 1), worked out exactly in integers and rounded once, to the nearest float64. */
