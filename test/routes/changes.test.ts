@@ -1,10 +1,10 @@
 /** Assigning variables and slots, and waiting for a change of any kind. */
 import assert from 'node:assert/strict';
-import { EventEmitter } from 'node:events';
 import { type ClientRequest, request } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { after, describe, test } from 'node:test';
 import { setTimeout } from 'node:timers/promises';
+import { SessionEvents } from '../../src/store/session-events.ts';
 import { encodeFile, f32, f64, i64, type Json, safetensors, startApi } from '../support/api.ts';
 import {
   bits,
@@ -21,20 +21,25 @@ import {
 
 const api = await startApi({ after });
 
-/** Those who listen for a change of any session, as every emitter of one was told. */
-const emitters = new Set<EventEmitter>();
-const { once } = EventEmitter.prototype;
-EventEmitter.prototype.once = function (name, listener) {
-  if (name === 'change') emitters.add(this);
-  return once.call(this, name, listener);
+/** How many listen for what happens to any session, as each log of events was told. */
+let listeners = 0;
+const { listen } = SessionEvents.prototype;
+SessionEvents.prototype.listen = function (listener) {
+  const stop = listen.call(this, listener);
+  let listens = true;
+  listeners++;
+  return () => {
+    if (listens) listeners--;
+    listens = false;
+    stop();
+  };
 };
 
 /** Waits until so many requests wait for a change. */
 async function listening(count: number): Promise<void> {
-  const listeners = () => [...emitters].reduce((sum, emitter) => sum + emitter.listenerCount('change'), 0);
   const deadline = performance.now() + 10_000;
-  while (listeners() !== count) {
-    assert.ok(performance.now() < deadline, `${listeners()} listeners, not ${count}`);
+  while (listeners !== count) {
+    assert.ok(performance.now() < deadline, `${listeners} listeners, not ${count}`);
     await setTimeout(5);
   }
 }
