@@ -18,7 +18,7 @@ import { assertSameState, expectAll, settle } from './settle.ts';
 import { SharedSession } from './shared-session.ts';
 
 /** For a search of some minutes, take more of all. After so many milliseconds no more runs are begun: a slow machine sees fewer. */
-const trainings = { runs: 60, commands: 40, milliseconds: 30_000 };
+const trainings = { runs: 60, commands: 40, milliseconds: 15_000 };
 const crowds = { runs: 3 };
 
 const initial = {

@@ -12,7 +12,7 @@ import { temporaryFolder } from '../support/server-process.ts';
 import { pushOf } from '../support/workers.ts';
 
 const workers = ['a', 'b', 'c'];
-const kills = 6;
+const kills = 3;
 
 /** Of one worker for one step: dense, and rows that some of the others have too. */
 function gradientsOf(worker: string, base: number): object {
@@ -47,7 +47,7 @@ for (const durability of ['always', 'everysec']) {
     const all = Promise.all(workers.map(work));
     for (let kill = 0; kill < kills; kill++) {
       // At another place of a step each time.
-      await pause(100 + 7 * kill);
+      await pause(100 + 17 * kill);
       await server.restart();
     }
     last = Math.max(...bases.values()) + 3;
