@@ -39,6 +39,8 @@ export async function* durableRows(
     const pairs = await comparePairs(flood.requests(server.port, `${session}/gradients`), write(bytes, connections));
     yield { what: whatIsPushed(connections), against, target, result: asRate(pairs, 1, 'pushes') };
   }
+  // The next one gets a folder of the same name.
+  await server.stop();
 }
 
 /** A training is longer than what a process needs to get up to speed, and than the samples. */
