@@ -8,7 +8,6 @@ export async function applyStep(session: Session, step: Step, progress?: Progres
   let sumSquares = 0;
   for (const { scan } of step.updates) sumSquares += scan.sumSquares;
   const changed = await session.apply(step, progress);
-  // Spelled out, since this is told of every step.
   const gradientNorm = Math.sqrt(sumSquares);
   const updateNorm = Math.sqrt(changed);
   const { by } = step.origin;

@@ -23,7 +23,7 @@ export interface StepReport {
   /** How many steps lay between the variables that the gradients were computed from and this step. */
   readonly staleness: number | null;
   /** Of a step that several have made. */
-  readonly workers?: readonly string[];
+  readonly workers?: readonly string[] | undefined;
 }
 
 export interface StepEvent extends StepReport {
@@ -184,7 +184,19 @@ export class SessionEvents {
 }
 
 export function stepEvent({ revision, iterations, learningRate }: Head, report: StepReport): StepEvent {
-  return { kind: 'step', revision, iterations, learningRate, ...report };
+  const { gradientNorm, updateNorm, worker, staleness, workers } = report;
+  // Spelled out, since this is made of every step, and spreading into an object that is begun is slow.
+  return {
+    kind: 'step',
+    revision,
+    iterations,
+    learningRate,
+    gradientNorm,
+    updateNorm,
+    worker,
+    staleness,
+    workers,
+  };
 }
 
 /** How changes are told. */
