@@ -63,7 +63,11 @@ function letGo(bytes: Buffer, arrived: ArrivedData | undefined): void {
 
 /** Lends memory until the request is answered. Throws `overloaded` and `insufficient_memory`. */
 export function lendMemory(reply: FastifyReply, bytes: number): void {
-  if (bytes >= lentBytesMin) reply.raw.once('close', reply.server.store.lend(bytes));
+  if (bytes < lentBytesMin) return;
+  const giveBack = reply.server.store.lend(bytes);
+  // To a client that has gone while its request waited.
+  if (reply.raw.destroyed) giveBack();
+  else reply.raw.once('close', giveBack);
 }
 
 /** As `lendMemory`, for what grows: each call lends so many bytes in place of those lent before. */
@@ -276,13 +280,8 @@ function announcedBytes({ headers }: FastifyRequest): number | undefined {
 
 /** What is still to come of the body is not waited for, so the connection cannot be used again. */
 function tooLarge(max: number, received: string, advice: string): Problem {
-  return new Problem(
-    'body_too_large',
-    `a body must have at most ${max} bytes, decompressed${advice}. Received: ${received}`,
-    {
-      headers: { connection: 'close' },
-    },
-  );
+  const detail = `a body must have at most ${max} bytes, decompressed${advice}. Received: ${received}`;
+  return new Problem('body_too_large', detail, { headers: { connection: 'close' } });
 }
 
 declare module 'fastify' {

@@ -67,6 +67,25 @@ describe('memory', () => {
     succeeded(await api.call('POST', '/v1/sessions/s/gradients?dtype=BF16', { bytes: gradient(100_000) }));
   });
 
+  test('is there again when a client has gone while its push waited for its turn', async (t) => {
+    // Room for one body and one reply beside the session, and no more.
+    const api = await startApi(t, { memoryBytesMax: 2.05 * MB });
+    await create(api, 's', { w: { shape: [100_000] } });
+    const { turns } = api.store.session('s').live;
+    let open = (): void => undefined;
+    const busy = turns.alone(() => new Promise<void>((resolve) => (open = resolve)));
+    const bytes = gradient(100_000);
+    const leaving = beginPush(api, 's', bytes.length);
+    leaving.end(bytes);
+    await setTimeout(200);
+    leaving.destroy();
+    await setTimeout(200);
+    open();
+    await busy;
+    succeeded(await push(api, 's', bytes));
+    assert.equal((await getDocument(api, 's')).iterations, 2);
+  });
+
   test('that a body takes piece by piece is bounded as well', async (t) => {
     const api = await startApi(t, { memoryBytesMax: 2 * MB });
     await create(api, 's', { w: { shape: [100_000] } });
