@@ -54,23 +54,35 @@ export const metrics = fp(async (app: FastifyInstance, { store }: { store: Store
   );
 });
 
+type Kind = typeof Counter | typeof Gauge;
+type Figure = readonly [labels: Record<string, string>, value: number];
+
+/** One whose values are taken whenever they are asked for. */
+function newFigure(
+  registers: Registry[],
+  name: string,
+  help: string,
+  Kind: Kind,
+  labelNames: string[],
+  figures: () => readonly Figure[],
+): void {
+  new Kind({
+    name,
+    help,
+    labelNames,
+    registers,
+    collect() {
+      this.reset();
+      for (const [labels, value] of figures()) this.inc(labels, value);
+    },
+  });
+}
+
 /** Figures that are read off the sessions whenever they are asked for. */
 function sessionFigures(store: Store, registers: Registry[]): void {
-  const figure = (
-    Kind: typeof Counter | typeof Gauge,
-    name: string,
-    help: string,
-    of: (held: HeldSession) => number,
-  ) => {
-    new Kind({
-      name,
-      help,
-      labelNames: ['session'],
-      registers,
-      collect() {
-        this.reset();
-        for (const held of store.held) this.inc({ session: held.name }, of(held));
-      },
+  const figure = (Kind: Kind, name: string, help: string, of: (held: HeldSession) => number): void => {
+    newFigure(registers, name, help, Kind, ['session'], () => {
+      return store.held.map((held): Figure => [{ session: held.name }, of(held)]);
     });
   };
   new Gauge({
@@ -106,23 +118,11 @@ function sessionFigures(store: Store, registers: Registry[]): void {
 
 /** What each worker, by the name that it gives itself, has done and waits for. */
 function workerFigures(store: Store, registers: Registry[]): void {
-  const figure = (
-    Kind: typeof Counter | typeof Gauge,
-    name: string,
-    help: string,
-    of: (worker: WorkerView) => number,
-  ) => {
-    new Kind({
-      name,
-      help,
-      labelNames: ['session', 'worker'],
-      registers,
-      collect() {
-        this.reset();
-        for (const held of store.held) {
-          for (const worker of held.workers) this.inc({ session: held.name, worker: worker.name }, of(worker));
-        }
-      },
+  const figure = (Kind: Kind, name: string, help: string, of: (worker: WorkerView) => number): void => {
+    newFigure(registers, name, help, Kind, ['session', 'worker'], () => {
+      return store.held.flatMap(({ name: session, workers }) => {
+        return workers.map((worker): Figure => [{ session, worker: worker.name }, of(worker)]);
+      });
     });
   };
   figure(Counter, 'adamax_worker_steps_total', 'Steps that a worker had a part in.', ({ steps }) => steps);

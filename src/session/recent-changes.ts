@@ -17,13 +17,15 @@ interface Changes {
   whole: number;
   /** Its later changes, oldest first. */
   touched: Touched[];
-  /** Of the rows in them. */
+  /** That they take. */
   bytes: number;
 }
 
 /** Of a variable's bytes, so many may go to the memory of its changes, and always so many. */
 const partMax = 1 / 16;
-const bytesMin = 64 * 1024;
+const bytesMin = 16 * 1024;
+/** Of each change besides its rows: short lists are mostly that. */
+const touchedBytes = 200;
 
 export class RecentChanges {
   /** All changes after this revision are known. */
@@ -52,11 +54,11 @@ export class RecentChanges {
     }
     if (rows.length === 0) return;
     changes.touched.push({ revision, rows });
-    changes.bytes += rows.byteLength;
+    changes.bytes += bytesOf(rows);
     const bytesMax = Math.max(bytesMin, byteLength(variable.dtype, variable.shape) * partMax);
     while (changes.bytes > bytesMax) {
       const oldest = changes.touched.shift() as Touched;
-      changes.bytes -= oldest.rows.byteLength;
+      changes.bytes -= bytesOf(oldest.rows);
       changes.whole = oldest.revision;
     }
   }
@@ -82,4 +84,8 @@ export class RecentChanges {
     const { rows } = groupByRow(all);
     return rows.length === shape[0] ? 'all' : rows;
   }
+}
+
+function bytesOf(rows: Float64Array): number {
+  return rows.byteLength + touchedBytes;
 }

@@ -66,7 +66,7 @@ export class Pushes {
 
   #arrived(gradients: Push['gradients'], request: StepRequest, reply: StepReply): Push {
     const { worker } = request;
-    const heard = worker === undefined ? undefined : this.watch.get(worker)?.seen;
+    const heard = worker === undefined ? undefined : this.watch.heard(worker);
     if (worker !== undefined) this.watch.see(worker);
     const since = performance.now();
     return { gradients, request, reply, since, heard, staleness: undefined, isBad: false, waiting: undefined };
@@ -193,8 +193,8 @@ export class Pushes {
     const { worker, base } = request;
     const { barrier } = this.#live;
     if (worker === undefined || base === undefined) {
-      const lacking = [worker ?? '"worker"', base ?? '"base"'].filter((each) => String(each).startsWith('"'));
-      throw needed('"worker" and "base" where gradients are aggregated', `no ${lacking.join(', no ')}`);
+      const lacking = [worker === undefined ? ['no "worker"'] : [], base === undefined ? ['no "base"'] : []].flat();
+      throw needed('"worker" and "base" where gradients are aggregated', lacking.join(', '));
     }
     if (base < from.iterations) {
       throw stale(`base must be the session's iterations, ${from.iterations}. Received: ${base}`, from);

@@ -44,11 +44,16 @@ export class WorkerWatch {
     return watched;
   }
 
-  /** When it is to be taken for silent, if it says nothing before. Nobody was silent before the server was there to hear. */
+  /** When it was last heard of. Nobody was silent before the server was there to hear. */
+  heard(worker: string): number {
+    return this.#watched.get(worker)?.seen ?? this.#since;
+  }
+
+  /** When it is to be taken for silent, if it says nothing before. */
   silentAt(worker: string, timeoutMs: number): number {
     const watched = this.#watched.get(worker);
     if (watched !== undefined && watched.waiting > 0) return Number.POSITIVE_INFINITY;
-    return (watched?.seen ?? this.#since) + timeoutMs;
+    return this.heard(worker) + timeoutMs;
   }
 
   /** A step was made of gradients that are so stale. */

@@ -146,3 +146,15 @@ test('a worker that is put aside holds nobody up, and goes on where the slowest 
   await pushed('aside', 'bad');
   await pushed('aside', 'fast');
 });
+
+test('a worker that was silent since a restart goes on where the slowest is, and holds nobody up', async (t) => {
+  const own = await startApi(t);
+  await createSsp('s', { max_lead: 1, worker_timeout_ms: 700, timeout_ms: 200 }, own);
+  for (const worker of ['slow', 'fast']) await pushed('s', worker, own);
+  const restarted = await own.restart();
+  await sleep(750);
+  for (let step = 0; step < 6; step++) await pushed('s', 'fast', restarted);
+  await pushed('s', 'slow', restarted);
+  // It would be told after 200 ms that the other is five steps behind.
+  await pushed('s', 'fast', restarted);
+});
