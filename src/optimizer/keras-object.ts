@@ -5,6 +5,7 @@
  * to the callers.
  */
 import { Problem } from '../errors.ts';
+import { optimizerNameMax } from '../limits.ts';
 
 /** Where a value stands in the body, and what messages call it. */
 export interface Place {
@@ -65,8 +66,11 @@ export const finite = number('be a number within the range of float32', () => tr
 export const boolean: Reader<boolean> = (value, place) =>
   typeof value === 'boolean' ? value : refuse(value, place, 'be true or false');
 
-export const string: Reader<string> = (value, place) =>
-  typeof value === 'string' ? value : refuse(value, place, 'be a string');
+export const string: Reader<string> = (value, place) => {
+  if (typeof value !== 'string') return refuse(value, place, 'be a string');
+  if (value.length <= optimizerNameMax) return value;
+  return refuse(value, place, `be a string of at most ${optimizerNameMax} characters`);
+};
 
 export function nullable<T>(read: Reader<T>): Reader<T | null> {
   return (value, place) => (value === null ? null : read(value, place));
