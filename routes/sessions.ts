@@ -30,6 +30,7 @@ export async function sessionRoutes(instance: FastifyInstance): Promise<void> {
   app.put(
     '/v1/sessions/:session',
     {
+      config: { takesRoom: 'session' },
       schema: {
         operationId: 'createSession',
         summary: 'Create a session',
@@ -174,6 +175,7 @@ export async function sessionRoutes(instance: FastifyInstance): Promise<void> {
   app.post(
     '/v1/sessions/:session/fork',
     {
+      config: { takesRoom: 'session' },
       schema: {
         operationId: 'forkSession',
         summary: 'Create a session with the state of this one',

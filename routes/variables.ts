@@ -116,6 +116,7 @@ export async function variableRoutes(instance: FastifyInstance): Promise<void> {
   app.put(
     '/v1/sessions/:session/variables',
     {
+      config: { takesRoom: 'change' },
       schema: {
         operationId: 'assignVariables',
         summary: "Assign variables (Keras' `assign`)",
@@ -207,6 +208,7 @@ export async function variableRoutes(instance: FastifyInstance): Promise<void> {
   app.put(
     '/v1/sessions/:session/slots/:slot',
     {
+      config: { takesRoom: 'change' },
       schema: {
         operationId: 'assignSlots',
         summary: 'Assign a slot of variables',

@@ -5,7 +5,7 @@
  * to the callers.
  */
 import { Problem } from '../errors.ts';
-import { optimizerNameMax } from '../limits.ts';
+import { kerasMembersMax, optimizerNameMax } from '../limits.ts';
 
 /** Where a value stands in the body, and what messages call it. */
 export interface Place {
@@ -47,8 +47,12 @@ export function isObject(value: unknown): value is JsonObject {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-export const object: Reader<JsonObject> = (value, place) =>
-  isObject(value) ? value : refuse(value, place, 'be an object');
+export const object: Reader<JsonObject> = (value, place) => {
+  if (!isObject(value)) return refuse(value, place, 'be an object');
+  const { length } = Object.keys(value);
+  if (length <= kerasMembersMax) return value;
+  return refuse(length, { ...place, name: `the members of ${place.name}` }, `be at most ${kerasMembersMax}`);
+};
 
 /** A number that float32 can hold, as it was given; `holds` is asked of it and of what it rounds to. */
 export function number(rule: string, holds: (value: number, rounded: number) => boolean): Reader<number> {

@@ -259,7 +259,7 @@ function arriving(request: FastifyRequest, bytes: number): ArrivedData | undefin
 }
 
 /** The length that the headers give a body; `undefined` where it comes compressed or in chunks, and 0 where there is none. */
-function announcedBytes({ headers }: FastifyRequest): number | undefined {
+export function announcedBytes({ headers }: FastifyRequest): number | undefined {
   if (headers['content-encoding'] !== undefined || headers['transfer-encoding'] !== undefined) return undefined;
   return Number(headers['content-length'] ?? 0);
 }

@@ -5,6 +5,7 @@ import type { Threads } from '../kernel/threads.ts';
 import { sessionsMax } from '../limits.ts';
 import { type Head, Session, type SessionContents } from '../session/session.ts';
 import { settle } from './creation.ts';
+import type { DiskSpace } from './disk-space.ts';
 import type { HeldSession } from './held-session.ts';
 import type { KeyEntry, RequestKey } from './idempotency.ts';
 import type { Log } from './log.ts';
@@ -29,6 +30,7 @@ export interface Household {
   readonly session: (name: string) => HeldSession;
   readonly names: Names;
   readonly memory: MemoryBudget;
+  readonly disk: DiskSpace;
   readonly threads: Threads;
   readonly log: Log;
   readonly place: (name: string) => SessionFolder;
@@ -102,8 +104,10 @@ export class Lifecycle {
         });
       }
       const release = this.#house.memory.reserve(bytes);
+      let written: (() => void) | undefined;
       let session: Session | undefined;
       try {
+        written = this.#house.disk.reserve('session', bytes);
         const { contents, keys } = await make();
         session = new Session(name, new Date().toISOString(), contents, 0, this.#house.threads);
         const entries = key === undefined ? keys : [...keys, creationEntry(key, session.head, sentTo)];
@@ -117,6 +121,7 @@ export class Lifecycle {
         throw storageProblem(error);
       } finally {
         release();
+        written?.();
       }
     });
   }

@@ -14,11 +14,13 @@ import type { Origin } from '../session/workers.ts';
 import { Barrier } from './barrier.ts';
 import type { ChangeLog } from './change-log.ts';
 import type { CheckpointInfo } from './checkpoint-folder.ts';
+import type { DiskSpace } from './disk-space.ts';
 import { encodeEntry, type IdempotencyKeys, type KeyEntry, type RequestKey } from './idempotency.ts';
 import { applyStep } from './reported-step.ts';
 import type { ChangeRequest, Precondition } from './requests.ts';
 import type { Revisions } from './revisions.ts';
 import { changeEvent, SessionEvents, stepEvent } from './session-events.ts';
+import type { SessionFolder } from './session-folder.ts';
 import { Turns } from './turns.ts';
 
 /** A step to be admitted: gradients that have been checked, whose they are, and the requests that it answers. */
@@ -58,6 +60,8 @@ export class LiveSession {
   readonly session: Session;
   readonly log: ChangeLog;
   readonly keys: IdempotencyKeys;
+  /** What it is all written to. */
+  readonly disk: DiskSpace;
   readonly turns = new Turns(queuedRequestsMax);
   /** Since the server has it: steps, rows of sparse gradients, and bytes of gradients. */
   readonly applied = { steps: 0, rows: 0, bytes: 0 };
@@ -74,13 +78,14 @@ export class LiveSession {
   constructor(
     session: Session,
     log: ChangeLog,
-    keys: IdempotencyKeys,
+    { keys, disk }: SessionFolder,
     revisions: Revisions,
     events = new SessionEvents(session.position),
   ) {
     this.session = session;
     this.log = log;
     this.keys = keys;
+    this.disk = disk;
     this.#revisions = revisions;
     this.events = events;
   }
@@ -140,6 +145,14 @@ export class LiveSession {
       this.barrier.disperse();
       return result;
     });
+  }
+
+  /**
+   * Sees to room on the disk for a change of so many bytes, unless it has been set aside. Throws `insufficient_storage`. Under
+   * `checkpoint` a change takes none.
+   */
+  takeRoom({ hasRoom = false }: ChangeRequest, bytes: number): void {
+    if (!hasRoom && this.log.isOn) this.disk.take('change', bytes);
   }
 
   /** Remembers the key of a request that has left the session as it was; it is on the disk when this returns. */

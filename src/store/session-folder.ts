@@ -1,6 +1,7 @@
 /** A session's place on the disk, and what the store does for it. */
 import type { Executor } from '../kernel/threads.ts';
 import type { Damage } from './checkpoint-folder.ts';
+import type { DiskSpace } from './disk-space.ts';
 import type { IdempotencyKeys, KeyEntry } from './idempotency.ts';
 
 export interface SessionFolder {
@@ -12,6 +13,7 @@ export interface SessionFolder {
   readonly onStep: () => void;
   /** Does what is heavy. */
   readonly executor: Executor;
+  readonly disk: DiskSpace;
   /** Of requests to this name. */
   readonly keys: IdempotencyKeys;
   /** Notes a key where requests look for it. */
