@@ -4,16 +4,9 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { type Static, Type } from 'typebox';
 import { Problem } from '../src/errors.ts';
 import type { Part } from '../src/kernel/extent.ts';
-import { lendMemory, pooledReply, SafetensorsBody } from '../src/plugins/bodies.ts';
-import {
-  changeRequest,
-  clientGone,
-  entityTag,
-  noteReplay,
-  notModified,
-  preferences,
-  replyFormat,
-} from '../src/plugins/headers.ts';
+import { SafetensorsBody } from '../src/plugins/bodies.ts';
+import { changeRequest, entityTag, noteReplay } from '../src/plugins/headers.ts';
+import { answerTensors } from '../src/plugins/tensor-answer.ts';
 import {
   ChangeHeaders,
   changeProblems,
@@ -28,9 +21,8 @@ import {
 import { json, nothing, tensorBody, tensorReply } from '../src/schemas/content.ts';
 import { decodeLookup, decodeLookupFile, type LookupBody } from '../src/schemas/lookup.ts';
 import { type AssignmentsBody, decodeSlices, decodeSlicesFile, requireFinite } from '../src/schemas/slices.ts';
-import { headJson, TensorReply } from '../src/schemas/tensor-reply.ts';
-import type { Head, Receive, Selection } from '../src/session/session.ts';
-import type { HeldSession } from '../src/store/held-session.ts';
+import { headJson } from '../src/schemas/tensor-reply.ts';
+import type { Selection } from '../src/session/session.ts';
 
 const readProblems = [
   'session_not_found',
@@ -107,7 +99,7 @@ export async function variableRoutes(instance: FastifyInstance): Promise<void> {
       const { name: names, since, dtype } = request.query;
       const selection = select(session, names);
       const held = app.store.session(session);
-      return answer(request, reply, held, dtype, names, (receive) => {
+      return answerTensors(request, reply, held, dtype, names, (receive) => {
         return since === undefined ? held.read('w', selection, receive) : held.readSince(since, names, receive);
       });
     },
@@ -233,7 +225,7 @@ export async function variableRoutes(instance: FastifyInstance): Promise<void> {
   ): Promise<FastifyReply | Buffer | string> {
     const held = app.store.session(session);
     const names = selection?.map(({ variable }) => variable);
-    return answer(request, reply, held, dtype, names, (receive) => held.read(part, selection, receive));
+    return answerTensors(request, reply, held, dtype, names, (receive) => held.read(part, selection, receive));
   }
 
   async function assign(
@@ -278,25 +270,3 @@ export async function variableRoutes(instance: FastifyInstance): Promise<void> {
 }
 
 type Dtype = Static<typeof ReplyDtype>;
-
-/** Answers with tensors, or that nothing has changed; waits for a change first if the client prefers to. `names`: those read. */
-async function answer(
-  request: FastifyRequest,
-  reply: FastifyReply,
-  held: HeldSession,
-  dtype: Dtype | undefined,
-  names: readonly string[] | undefined,
-  readTo: (receive: Receive) => Promise<Head>,
-): Promise<FastifyReply | Buffer | string> {
-  const { waitSeconds } = preferences(request);
-  if (waitSeconds > 0 && notModified(request, held.revision)) {
-    reply.header('preference-applied', `wait=${waitSeconds}`);
-    await held.waitForChange(held.revision, waitSeconds * 1000, clientGone(reply));
-  }
-  if (notModified(request, held.revision)) return reply.status(304).header('etag', entityTag(held.revision)).send();
-  const format = replyFormat(request);
-  const tensors = new TensorReply(format, dtype, (bytes) => lendMemory(reply, bytes));
-  const head = await readTo(tensors.receive);
-  request.logged = { variables: (names ?? [...held.contents.variables.keys()]).slice(0, 8) };
-  return pooledReply(reply.header('etag', entityTag(head.revision)).type(format), tensors.payload(false));
-}

@@ -56,7 +56,7 @@ export function readConfig(environment: NodeJS.ProcessEnv = process.env): Config
     dataDir: values.DATA_DIR,
     logLevel: values.LOG_LEVEL,
     bodyBytesMax: values.BODY_BYTES_MAX,
-    memoryBytesMax: values.MEMORY_BYTES_MAX ?? Math.floor(0.8 * machineMemory()),
+    memoryBytesMax: values.MEMORY_BYTES_MAX ?? Math.floor(0.8 * usableMemory(process.constrainedMemory(), totalmem())),
     diskFreeBytesMin: values.DISK_FREE_BYTES_MIN,
     threads: values.THREADS ?? Math.min(availableParallelism(), threadsMax),
     keysMax: values.IDEMPOTENCY_KEYS,
@@ -64,10 +64,12 @@ export function readConfig(environment: NodeJS.ProcessEnv = process.env): Config
   });
 }
 
-/** What the container may use or, outside one, what the machine has. */
-function machineMemory(): number {
-  const constrained = process.constrainedMemory() ?? 0;
-  return constrained > 0 ? Math.min(constrained, totalmem()) : totalmem();
+/**
+ * What the container may use or, outside one, what the machine has. Without a limit, `constrained` is 0 or absent, or a number
+ * beyond all memory (2^64 here); with one, of version 1 or 2 of control groups, it is the limit.
+ */
+export function usableMemory(constrained: number | undefined, machine: number): number {
+  return constrained === undefined || constrained <= 0 ? machine : Math.min(constrained, machine);
 }
 
 function readEnvironment(environment: NodeJS.ProcessEnv): Static<typeof Environment> {

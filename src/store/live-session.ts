@@ -16,6 +16,7 @@ import type { ChangeLog } from './change-log.ts';
 import type { CheckpointInfo } from './checkpoint-folder.ts';
 import type { DiskSpace } from './disk-space.ts';
 import { encodeEntry, type IdempotencyKeys, type KeyEntry, type RequestKey } from './idempotency.ts';
+import type { MemoryBudget } from './memory-budget.ts';
 import { applyStep } from './reported-step.ts';
 import type { ChangeRequest, Precondition } from './requests.ts';
 import type { Revisions } from './revisions.ts';
@@ -60,6 +61,7 @@ export class LiveSession {
   readonly session: Session;
   readonly log: ChangeLog;
   readonly keys: IdempotencyKeys;
+  readonly memory: MemoryBudget;
   /** What it is all written to. */
   readonly disk: DiskSpace;
   readonly turns = new Turns(queuedRequestsMax);
@@ -78,13 +80,14 @@ export class LiveSession {
   constructor(
     session: Session,
     log: ChangeLog,
-    { keys, disk }: SessionFolder,
+    { keys, memory, disk }: SessionFolder,
     revisions: Revisions,
     events = new SessionEvents(session.position),
   ) {
     this.session = session;
     this.log = log;
     this.keys = keys;
+    this.memory = memory;
     this.disk = disk;
     this.#revisions = revisions;
     this.events = events;

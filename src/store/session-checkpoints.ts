@@ -80,13 +80,19 @@ export class SessionCheckpoints {
         const info = folder.find(id);
         // A checkpoint of it follows.
         this.#live.disk.take('change', info.bytes);
-        const { contents } = await folder.load(info.id).catch(rethrow);
-        const { optimizer, iterations, settings } = contents;
-        const learningRate = learningRateAt(optimizer, iterations);
-        await commit({ kind: 'restore', checkpoint: info.id, sha256: info.sha256 }, { iterations, learningRate });
-        session.replace(contents);
-        this.#checkpointer.restoredFrom(info.id, session.revision);
-        log.levelChanged(settings.durability);
+        // The state that there is goes only when the other one is whole.
+        const release = this.#live.memory.reserve(info.bytes);
+        try {
+          const { contents } = await folder.load(info.id).catch(rethrow);
+          const { optimizer, iterations, settings } = contents;
+          const learningRate = learningRateAt(optimizer, iterations);
+          await commit({ kind: 'restore', checkpoint: info.id, sha256: info.sha256 }, { iterations, learningRate });
+          session.replace(contents);
+          this.#checkpointer.restoredFrom(info.id, session.revision);
+          log.levelChanged(settings.durability);
+        } finally {
+          release();
+        }
         return viewOf(this.#live, this.#checkpointer);
       });
     const outcome = await outcomeOf(this.#live, request, first, async () => viewOf(this.#live, this.#checkpointer));

@@ -3,6 +3,7 @@ import type { Executor } from '../kernel/threads.ts';
 import type { Damage } from './checkpoint-folder.ts';
 import type { DiskSpace } from './disk-space.ts';
 import type { IdempotencyKeys, KeyEntry } from './idempotency.ts';
+import type { MemoryBudget } from './memory-budget.ts';
 
 export interface SessionFolder {
   readonly name: string;
@@ -13,6 +14,7 @@ export interface SessionFolder {
   readonly onStep: () => void;
   /** Does what is heavy. */
   readonly executor: Executor;
+  readonly memory: MemoryBudget;
   readonly disk: DiskSpace;
   /** Of requests to this name. */
   readonly keys: IdempotencyKeys;

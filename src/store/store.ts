@@ -261,6 +261,7 @@ export class Store {
       onDamage: (damage) => this.#damaged(damage),
       onStep: () => this.#checkpointIfDue(name),
       executor: this.#threads,
+      memory: this.#memory,
       disk: this.disk,
       keys: this.#names.keysOf(name),
       remember: (entry) => this.#names.remember(name, entry),

@@ -10,7 +10,7 @@ import { pino } from 'pino';
 import supertest from 'supertest';
 import { build } from '../../src/app.ts';
 import { type Config, readConfig } from '../../src/config.ts';
-import { Store } from '../../src/store/store.ts';
+import { Store, type StoreConfig } from '../../src/store/store.ts';
 import { layoutSafetensors, parseSafetensors, type SafetensorsFile } from '../../src/tensor/safetensors.ts';
 import type { Tensor } from '../../src/tensor/tensor.ts';
 import { type OpenapiDocument, OpenapiTruth } from './openapi-truth.ts';
@@ -48,7 +48,7 @@ export const safetensors = 'application/vnd.safetensors';
 /** Starts a server that is stopped, and its folder removed, when the test (or, with node:test itself, the file) ends. */
 export async function startApi(
   t: { after(task: () => Promise<void>): void },
-  overrides: Partial<Config> = {},
+  overrides: Partial<Config & StoreConfig> = {},
   folder?: string,
 ): Promise<Api> {
   const dataDir = folder ?? (await mkdtemp(join(tmpdir(), 'adamax-')));
@@ -61,7 +61,11 @@ export async function startApi(
   return openApi(dataDir, overrides, closing);
 }
 
-async function openApi(dataDir: string, overrides: Partial<Config>, closing: (() => Promise<void>)[]): Promise<Api> {
+async function openApi(
+  dataDir: string,
+  overrides: Partial<Config & StoreConfig>,
+  closing: (() => Promise<void>)[],
+): Promise<Api> {
   const config = { ...readConfig({ DATA_DIR: dataDir, LOG_LEVEL: 'silent' }), ...overrides };
   const log = pino({ level: config.logLevel });
   const store = await Store.open(config, log);
