@@ -157,7 +157,7 @@ export async function checkpointRoutes(instance: FastifyInstance): Promise<void>
         headers: ChangeHeaders,
         response: {
           200: json('Session', 'The document after it.'),
-          ...problems('session_not_found', 'checkpoint_not_found', ...changeProblems),
+          ...problems('session_not_found', 'checkpoint_not_found', ...changeProblems, 'insufficient_memory'),
         },
       },
     },

@@ -28,7 +28,7 @@ export async function gradientRoutes(instance: FastifyInstance): Promise<void> {
   app.post(
     '/v1/sessions/:session/gradients',
     {
-      config: { access: 'push', isJournaled: true },
+      config: { access: 'push', isJournaled: true, takesRoom: 'change' },
       schema: {
         operationId: 'applyGradients',
         summary: 'Apply gradients: one step over the variables named',
@@ -114,13 +114,14 @@ export async function gradientRoutes(instance: FastifyInstance): Promise<void> {
         progress: streamed ? tensors.progress : undefined,
       };
       const hold = (until: Promise<unknown>): void => body?.useUntil(until);
-      const { precondition, key } = changeRequest(request);
+      const { precondition, key, hasRoom } = changeRequest(request);
       let gone: AbortSignal | undefined;
       const applied = held.applyGradients(
         gradients,
         {
           precondition,
           key,
+          hasRoom,
           worker,
           base,
           hold,

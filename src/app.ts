@@ -9,6 +9,7 @@ import { Problem } from './errors.ts';
 import { auditLog } from './plugins/audit.ts';
 import { authorisation } from './plugins/authorisation.ts';
 import { bodies } from './plugins/bodies.ts';
+import { diskSpace } from './plugins/disk-space.ts';
 import { eventStreams } from './plugins/event-stream.ts';
 import { expectContinue } from './plugins/expect-continue.ts';
 import { metrics } from './plugins/metrics.ts';
@@ -48,6 +49,7 @@ export async function build(config: Config, store: Store, logger: FastifyBaseLog
   await app.register(compress, compression);
   await app.register(expectContinue);
   await app.register(bodies, { bodyBytesMax: config.bodyBytesMax });
+  await app.register(diskSpace);
   await app.register(metrics, { store });
   await app.register(eventStreams);
   await app.register(openapi);

@@ -1,6 +1,6 @@
 /**
  * Request bodies. A body is read chunk by chunk into one piece of memory, at most so much of it, and parsed there; tensors
- * are views of that memory. JSON is parsed as it stands, safetensors are checked whole.
+ * are views of that memory. JSON is left to json-body.ts, safetensors are checked whole.
  */
 import type { IncomingMessage } from 'node:http';
 import type { Readable } from 'node:stream';
@@ -13,6 +13,7 @@ import { dataFileBytesMin, jsonBodyBytesMax, lentBytesMin } from '../limits.ts';
 import { bodyPool, copyBytes } from '../tensor/buffer-pool.ts';
 import { parseSafetensors, type SafetensorsFile } from '../tensor/safetensors.ts';
 import { askForBody } from './expect-continue.ts';
+import { parseJson } from './json-body.ts';
 import { synchronous } from './synchronous.ts';
 
 export const safetensorsTypes = ['application/vnd.safetensors', 'application/octet-stream'] as const;
@@ -187,21 +188,6 @@ export function mediaType(contentType: string): string {
   return (end < 0 ? contentType : contentType.slice(0, end)).trim().toLowerCase();
 }
 
-function parseJson(bytes: Uint8Array): unknown {
-  let text: string;
-  try {
-    text = new TextDecoder('utf-8', { fatal: true }).decode(bytes);
-  } catch (cause) {
-    throw new Problem('malformed_body', 'a JSON body must be UTF-8. Received: other bytes', { cause });
-  }
-  try {
-    return JSON.parse(text);
-  } catch (cause) {
-    const reason = cause instanceof SyntaxError ? cause.message : 'it is nested too deep';
-    throw new Problem('malformed_body', `a JSON body must be well-formed. Received: ${reason}`, { cause });
-  }
-}
-
 /** Reads the whole body, decompressed, and calls `done` once. Fails with `body_too_large` as soon as that is known. */
 function readBody(
   request: FastifyRequest,
@@ -273,7 +259,7 @@ function arriving(request: FastifyRequest, bytes: number): ArrivedData | undefin
 }
 
 /** The length that the headers give a body; `undefined` where it comes compressed or in chunks, and 0 where there is none. */
-function announcedBytes({ headers }: FastifyRequest): number | undefined {
+export function announcedBytes({ headers }: FastifyRequest): number | undefined {
   if (headers['content-encoding'] !== undefined || headers['transfer-encoding'] !== undefined) return undefined;
   return Number(headers['content-length'] ?? 0);
 }

@@ -96,8 +96,13 @@ export class Checkpointer {
         snapshot.end();
       }
     });
-    this.#writing.run(() => this.#trim()).catch(() => undefined);
+    this.trim();
     return written;
+  }
+
+  /** Removes what the session's settings do not keep, after what is being written. */
+  trim(): void {
+    this.#writing.run(() => this.#trim()).catch(() => undefined);
   }
 
   /** Runs `task` while no checkpoint is written and nothing is removed. */

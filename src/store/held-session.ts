@@ -6,7 +6,7 @@ import { shuttingDown } from '../errors.ts';
 import { storageProblem } from '../journal/files.ts';
 import type { Part } from '../kernel/extent.ts';
 import { learningRateAt } from '../optimizer/scalars.ts';
-import type { Slices } from '../session/gradient.ts';
+import { extentOf, type Slices } from '../session/gradient.ts';
 import type { Head, Receive, Selection, SessionContents, SessionPatch } from '../session/session.ts';
 import type { Durability } from '../session/settings.ts';
 import { stateBytes } from '../session/variable.ts';
@@ -83,6 +83,7 @@ export class HeldSession {
     reply: R,
   ): Promise<{ head: Head; reply: R }> {
     const first = async () => {
+      this.#live.takeRoom(request, extentOf(gradients.values()).bytes);
       const applied = await this.pushes.push(gradients, request, reply);
       this.#onStep();
       return applied as { head: Head; reply: R };
@@ -127,6 +128,7 @@ export class HeldSession {
     const { session } = this.#live;
     const first = () =>
       this.#live.change(request, async (commit) => {
+        this.#live.takeRoom(request, extentOf(assignments.values()).bytes);
         const checked = session.checkAssignments(part, assignments);
         await commit({ kind: 'assign', part, assignments }, {});
         return session.assign(checked);
@@ -149,6 +151,8 @@ export class HeldSession {
         return this.view;
       });
     const outcome = await outcomeOf(this.#live, request, first, async () => this.view);
+    // Now, since less may be kept because the disk has too little room for the next checkpoint.
+    if (patch.checkpointing !== undefined) this.#checkpointer.trim();
     // What the new level promises leads on from a checkpoint; if it cannot be written now, it is tried again.
     if (log.lacksCheckpoint(this.#live.durability)) await this.checkpoints.write().catch(() => undefined);
     return outcome;
@@ -203,9 +207,9 @@ export class HeldSession {
     return present ?? pastState(live, this.#checkpointer, iterations as number).catch(rethrow);
   }
 
-  /** A last checkpoint if there was a change, and a note that nothing came after it. */
+  /** A last checkpoint if there was a change and it does not fill the disk, and a note that nothing came after it. */
   async close(): Promise<void> {
-    await this.checkpoints.save();
+    if (this.checkpoints.mayBeSaved) await this.checkpoints.save();
     await this.#live.turns.alone(async () => {
       if (this.#checkpointer.upToDate) await this.#revisions.settle(this.revision);
     });

@@ -14,11 +14,14 @@ import type { Origin } from '../session/workers.ts';
 import { Barrier } from './barrier.ts';
 import type { ChangeLog } from './change-log.ts';
 import type { CheckpointInfo } from './checkpoint-folder.ts';
+import type { DiskSpace } from './disk-space.ts';
 import { encodeEntry, type IdempotencyKeys, type KeyEntry, type RequestKey } from './idempotency.ts';
+import type { MemoryBudget } from './memory-budget.ts';
 import { applyStep } from './reported-step.ts';
 import type { ChangeRequest, Precondition } from './requests.ts';
 import type { Revisions } from './revisions.ts';
 import { changeEvent, SessionEvents, stepEvent } from './session-events.ts';
+import type { SessionFolder } from './session-folder.ts';
 import { Turns } from './turns.ts';
 
 /** A step to be admitted: gradients that have been checked, whose they are, and the requests that it answers. */
@@ -58,6 +61,9 @@ export class LiveSession {
   readonly session: Session;
   readonly log: ChangeLog;
   readonly keys: IdempotencyKeys;
+  readonly memory: MemoryBudget;
+  /** What it is all written to. */
+  readonly disk: DiskSpace;
   readonly turns = new Turns(queuedRequestsMax);
   /** Since the server has it: steps, rows of sparse gradients, and bytes of gradients. */
   readonly applied = { steps: 0, rows: 0, bytes: 0 };
@@ -74,13 +80,15 @@ export class LiveSession {
   constructor(
     session: Session,
     log: ChangeLog,
-    keys: IdempotencyKeys,
+    { keys, memory, disk }: SessionFolder,
     revisions: Revisions,
     events = new SessionEvents(session.position),
   ) {
     this.session = session;
     this.log = log;
     this.keys = keys;
+    this.memory = memory;
+    this.disk = disk;
     this.#revisions = revisions;
     this.events = events;
   }
@@ -140,6 +148,14 @@ export class LiveSession {
       this.barrier.disperse();
       return result;
     });
+  }
+
+  /**
+   * Sees to room on the disk for a change of so many bytes, unless it has been set aside. Throws `insufficient_storage`. Under
+   * `checkpoint` a change takes none.
+   */
+  takeRoom({ hasRoom = false }: ChangeRequest, bytes: number): void {
+    if (!hasRoom && this.log.isOn) this.disk.take('change', bytes);
   }
 
   /** Remembers the key of a request that has left the session as it was; it is on the disk when this returns. */

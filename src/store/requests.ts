@@ -13,6 +13,8 @@ export type Precondition = ((revision: number) => boolean) | undefined;
 export interface ChangeRequest {
   readonly precondition?: Precondition;
   readonly key?: RequestKey | undefined;
+  /** Whether room on the disk is set aside for what it writes. */
+  readonly hasRoom?: boolean | undefined;
 }
 
 export interface StepRequest extends ChangeRequest {

@@ -1,7 +1,9 @@
 /** A session's place on the disk, and what the store does for it. */
 import type { Executor } from '../kernel/threads.ts';
 import type { Damage } from './checkpoint-folder.ts';
+import type { DiskSpace } from './disk-space.ts';
 import type { IdempotencyKeys, KeyEntry } from './idempotency.ts';
+import type { MemoryBudget } from './memory-budget.ts';
 
 export interface SessionFolder {
   readonly name: string;
@@ -12,6 +14,8 @@ export interface SessionFolder {
   readonly onStep: () => void;
   /** Does what is heavy. */
   readonly executor: Executor;
+  readonly memory: MemoryBudget;
+  readonly disk: DiskSpace;
   /** Of requests to this name. */
   readonly keys: IdempotencyKeys;
   /** Notes a key where requests look for it. */

@@ -12,12 +12,14 @@ import { Threads } from '../kernel/threads.ts';
 import type { Damage } from './checkpoint-folder.ts';
 import type { WrittenCheckpoint } from './checkpointer.ts';
 import { DataLock } from './data-lock.ts';
+import { DiskSpace, type DiskUse, type Measure } from './disk-space.ts';
 import type { HeldSession } from './held-session.ts';
 import type { RequestKey } from './idempotency.ts';
 import { Lifecycle, type NewSession } from './lifecycle.ts';
 import { notFound } from './live-session.ts';
 import type { Log } from './log.ts';
 import { MemoryBudget } from './memory-budget.ts';
+import { Mending } from './mending.ts';
 import { Names } from './names.ts';
 import type { Outcome } from './outcome.ts';
 import type { Quota } from './quota.ts';
@@ -34,6 +36,10 @@ export interface StoreConfig {
   readonly threads: number;
   /** Idempotency keys that are remembered of each session. */
   readonly keysMax: number;
+  /** What is to stay free on the folder's disk, bytes; 0, or none: nothing is refused before it is full. */
+  readonly diskFreeBytesMin?: number;
+  /** Another way to measure what is free there. */
+  readonly measureDisk?: Measure;
 }
 
 /** How far a start has come, what was found damaged, and why nothing can be changed, if that is so. */
@@ -51,6 +57,7 @@ export interface StoreStatus {
 export class Store {
   /** Told of every checkpoint that was written by rule. */
   onCheckpoint: (written: WrittenCheckpoint) => void = () => undefined;
+  readonly disk: DiskSpace;
   readonly #folder: string;
   readonly #keysMax: number;
   readonly #memory: MemoryBudget;
@@ -62,14 +69,16 @@ export class Store {
   readonly #names: Names;
   readonly #damage: Damage[] = [];
   readonly #timer: NodeJS.Timeout;
+  readonly #mending: Mending;
   #started: Started | undefined;
-  #mending: Promise<void> | undefined;
   #expected: number | undefined;
   #replayed = 0;
   #ready = false;
 
-  private constructor({ dataDir, memoryBytesMax, threads, keysMax }: StoreConfig, lock: DataLock, log: Log) {
+  private constructor(config: StoreConfig, lock: DataLock, log: Log) {
+    const { dataDir, memoryBytesMax, threads, keysMax, diskFreeBytesMin = 0, measureDisk } = config;
     this.#folder = dataDir;
+    this.disk = new DiskSpace(dataDir, diskFreeBytesMin, log, measureDisk);
     this.#keysMax = keysMax;
     this.#names = new Names(keysMax);
     this.#memory = new MemoryBudget(memoryBytesMax, () => this.held.reduce((sum, { bytes }) => sum + bytes, 0));
@@ -81,14 +90,17 @@ export class Store {
       session: (name) => this.session(name),
       names: this.#names,
       memory: this.#memory,
+      disk: this.disk,
       threads: this.#threads,
       log,
       place: (each) => this.#place(each),
       recovered: () => this.#recovered(),
     });
+    this.#mending = new Mending(() => this.#mend(), log);
     this.#timer = setInterval(() => {
       for (const name of this.#sessions.keys()) this.#checkpointIfDue(name);
-      this.#mendIfBroken();
+      if (this.#ready && this.status.problem !== undefined) this.#mending.begin();
+      void this.disk.look();
     }, 1000).unref();
   }
 
@@ -97,7 +109,9 @@ export class Store {
     try {
       await makeFolder(join(config.dataDir, 'sessions'));
       await syncFolder(config.dataDir);
-      return new Store(config, await DataLock.acquire(config.dataDir), log);
+      const store = new Store(config, await DataLock.acquire(config.dataDir), log);
+      await store.disk.look();
+      return store;
     } catch (error) {
       const rule = 'DATA_DIR must be a folder that this server can write to and no other one uses';
       throw new Error(`${rule}. Received: ${config.dataDir} (${(error as Error).message})`, { cause: error });
@@ -169,6 +183,12 @@ export class Store {
     return held?.live.log.begin(bodyBytes);
   }
 
+  /** Whether such a request to `name` is going to be written: a repeat is not, nor a change that the journal does not get. */
+  isWritten(name: string, use: DiskUse, key: string | undefined): boolean {
+    if (key !== undefined && this.#names.knows(name, key)) return false;
+    return use === 'session' || (this.#ready && this.#sessions.get(name)?.live.log.isOn === true);
+  }
+
   /** All by name. Throws `recovering` until they are all back. */
   list(): HeldSession[] {
     this.#recovered();
@@ -222,7 +242,7 @@ export class Store {
   /** Writes last checkpoints and gives the folder up. What fails is logged; the other sessions are saved all the same. */
   async close(): Promise<void> {
     clearInterval(this.#timer);
-    await this.#mending;
+    await this.#mending.attempt;
     for (const [name, held] of this.#sessions) {
       try {
         await held.close();
@@ -243,6 +263,8 @@ export class Store {
       onDamage: (damage) => this.#damaged(damage),
       onStep: () => this.#checkpointIfDue(name),
       executor: this.#threads,
+      memory: this.#memory,
+      disk: this.disk,
       keys: this.#names.keysOf(name),
       remember: (entry) => this.#names.remember(name, entry),
     };
@@ -268,20 +290,6 @@ export class Store {
       ?.checkpoints.writeIfDue(Date.now())
       ?.then((written) => this.onCheckpoint(written))
       .catch((error) => this.#log.error({ session: name, error: String(error) }, 'a checkpoint could not be written'));
-  }
-
-  /** Tries to come back after a failure of the disk. */
-  #mendIfBroken(): void {
-    const problem = this.#ready ? this.#started?.journal.problem : undefined;
-    if (problem === undefined || this.#mending !== undefined) return;
-    this.#mending = this.#mend()
-      .then(
-        () => this.#log.warn({}, 'the disk takes changes again'),
-        (error) => this.#log.error({ error: String(error) }, 'no changes are taken: the disk fails'),
-      )
-      .finally(() => {
-        this.#mending = undefined;
-      });
   }
 
   async #mend(): Promise<void> {

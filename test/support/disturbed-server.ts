@@ -85,7 +85,8 @@ export class DisturbedServer {
   private constructor(t: TestContext, dataDir: string, env: Readonly<Record<string, string>>, training: Training) {
     this.#t = t;
     this.#dataDir = dataDir;
-    this.#env = env;
+    // What happens on a full disk is what these tests are about.
+    this.#env = { DISK_FREE_BYTES_MIN: '0', ...env };
     this.#training = training;
     this.#undisturbed = new Undisturbed(t, training);
   }
