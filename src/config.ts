@@ -3,7 +3,14 @@ import { availableParallelism, totalmem } from 'node:os';
 import type { Ajv, ErrorObject } from 'ajv';
 import { envSchema } from 'env-schema';
 import { type Static, Type } from 'typebox';
-import { bodyBytesMaxDefault, keysMaxDefault, keysMaxMax, threadsMax } from './limits.ts';
+import {
+  bodyBytesMaxDefault,
+  keysMaxDefault,
+  keysMaxMax,
+  requestsMaxDefault,
+  requestsMaxMax,
+  threadsMax,
+} from './limits.ts';
 
 const levels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'];
 /** The longest that a timer runs. */
@@ -17,6 +24,7 @@ const Environment = Type.Object({
   LOG_LEVEL: Type.Enum(levels, { default: 'info', description: `one of ${levels.join(', ')}` }),
   BODY_BYTES_MAX: integer(1024, bodyBytesMaxDefault, { default: bodyBytesMaxDefault }),
   MEMORY_BYTES_MAX: Type.Optional(integer(1, Number.MAX_SAFE_INTEGER)),
+  REQUESTS_MAX: integer(1, requestsMaxMax, { default: requestsMaxDefault }),
   THREADS: Type.Optional(integer(0, threadsMax)),
   IDEMPOTENCY_KEYS: integer(1, keysMaxMax, { default: keysMaxDefault }),
   SHUTDOWN_TIMEOUT_MS: integer(1, millisecondsMax, { default: 30_000 }),
@@ -36,6 +44,8 @@ export interface Config {
   readonly bodyBytesMax: number;
   /** Memory for the variables and slots of all sessions, bytes. */
   readonly memoryBytesMax: number;
+  /** Requests that are worked on at a time; more are refused. */
+  readonly requestsMax: number;
   /** That share large steps, besides the one that talks to the network. */
   readonly threads: number;
   /** Idempotency keys that are remembered of each session. */
@@ -54,6 +64,7 @@ export function readConfig(environment: NodeJS.ProcessEnv = process.env): Config
     logLevel: values.LOG_LEVEL,
     bodyBytesMax: values.BODY_BYTES_MAX,
     memoryBytesMax: values.MEMORY_BYTES_MAX ?? Math.floor(0.8 * machineMemory()),
+    requestsMax: values.REQUESTS_MAX,
     threads: values.THREADS ?? Math.min(availableParallelism(), threadsMax),
     keysMax: values.IDEMPOTENCY_KEYS,
     shutdownTimeoutMs: values.SHUTDOWN_TIMEOUT_MS,

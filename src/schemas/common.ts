@@ -123,7 +123,7 @@ export const ProblemDetails = Type.Object(
 
 export type ProblemDetails = Static<typeof ProblemDetails>;
 
-const always: ProblemCode[] = ['invalid_parameter', 'recovering', 'shutting_down', 'internal'];
+const always: ProblemCode[] = ['invalid_parameter', 'overloaded', 'recovering', 'shutting_down', 'internal'];
 
 /** The responses of a route that can meet these problems, besides those that any route can meet. */
 export function problems(...codes: ProblemCode[]) {
