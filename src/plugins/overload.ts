@@ -47,8 +47,10 @@ class Refusal {
 
   send(request: IncomingMessage, reply: ServerResponse): void {
     const path = JSON.stringify((request.url as string).split('?', 1)[0]);
-    const body = Buffer.from(this.#before + path + this.#after);
-    const headers = { 'content-type': 'application/problem+json', 'content-length': body.length, 'retry-after': '1' };
+    // As text it goes out in one piece with the header.
+    const body = this.#before + path + this.#after;
+    const length = Buffer.byteLength(body);
+    const headers = { 'content-type': 'application/problem+json', 'content-length': length, 'retry-after': '1' };
     if (!isLong(request)) {
       reply.writeHead(503, headers).end(body);
       return;
