@@ -64,7 +64,9 @@ export class Figures {
     const p99s = steady.map(({ taken }) => summary(taken.push).p99).sort((a, b) => a - b);
     const [middle, worst] = [p99s[Math.floor(p99s.length / 2)] ?? Number.NaN, p99s.at(-1) ?? Number.NaN];
     return [
-      ...(after - before <= growthBytesMax ? [] : [`memory must be flat. It grew from ${MB(before)} to ${MB(after)} MB`]),
+      ...(after - before <= growthBytesMax
+        ? []
+        : [`memory must be flat. It grew from ${MB(before)} to ${MB(after)} MB`]),
       ...(worst <= unsteadyMax * middle
         ? []
         : [`p99 must be stable. It was ${middle.toFixed(1)} ms, and ${worst.toFixed(1)} in the worst minute`]),

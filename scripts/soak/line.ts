@@ -31,9 +31,6 @@ export class Line {
   readonly #changes = new EventEmitter().setMaxListeners(0);
   #target: Target | undefined;
   #isOpen = true;
-  /** Requests with which many wait while others look. */
-  #isHeld = false;
-  #underWay = 0;
 
   up(target: Target): void {
     this.#target = target;
@@ -47,17 +44,6 @@ export class Line {
   /** Whether there is a server that has had no reason to break this off since `target` was it. */
   has(target: Target): boolean {
     return this.#target === target;
-  }
-
-  /** Changes wait from now on; resolves when those under way are over. */
-  async hold(): Promise<void> {
-    this.#isHeld = true;
-    while (this.#underWay > 0) await sleep(pauseMs);
-  }
-
-  go(): void {
-    this.#isHeld = false;
-    this.#changes.emit('change');
   }
 
   /** The server that is there, or will be. */
@@ -95,21 +81,19 @@ export class Line {
   }
 
   /** A change, sent until it is answered. `milliseconds` is undefined where that took more than one attempt. */
-  async settle(method: string, path: string, call: Call): Promise<{ answer: Answer; milliseconds: number | undefined }> {
-    while (this.#isHeld) await once(this.#changes, 'change');
-    this.#underWay++;
-    try {
-      const since = performance.now();
-      for (let attempt = 0; performance.now() - since < patienceMs; attempt++) {
-        const answer = await this.ask(method, path, call);
-        if (answer !== undefined && !isPassing(answer))
-          return { answer, milliseconds: attempt === 0 ? answer.milliseconds : undefined };
-        await sleep(pauseMs);
-      }
-      throw new Error(`${method} ${path} must be answered within ${patienceMs} ms`);
-    } finally {
-      this.#underWay--;
+  async settle(
+    method: string,
+    path: string,
+    call: Call,
+  ): Promise<{ answer: Answer; milliseconds: number | undefined }> {
+    const since = performance.now();
+    for (let attempt = 0; performance.now() - since < patienceMs; attempt++) {
+      const answer = await this.ask(method, path, call);
+      if (answer !== undefined && !isPassing(answer))
+        return { answer, milliseconds: attempt === 0 ? answer.milliseconds : undefined };
+      await sleep(pauseMs);
     }
+    throw new Error(`${method} ${path} must be answered within ${patienceMs} ms`);
   }
 
   #attempt(target: Target, method: string, path: string, { json, bytes, headers }: Call): Promise<Answer | undefined> {

@@ -23,7 +23,8 @@ export function others(line: Line, sessions: readonly SoakSession[], figures: Fi
   return [
     async (nth) => read(`${path()}/variables`, nth % 2 === 0 ? safetensors : {}),
     async () => read(`${path()}/slots/m`, safetensors),
-    async (nth) => read(pick(random, ['/v1/sessions', path(), `${path()}/workers`, '/metrics', '/readyz'].slice(nth % 2))),
+    async (nth) =>
+      read(pick(random, ['/v1/sessions', path(), `${path()}/workers`, '/metrics', '/readyz'].slice(nth % 2))),
     async () => {
       const of = path();
       const answer = await line.expect([200], 'GET', `${of}/variables?since=${revisions.get(of) ?? 1}`);
@@ -38,9 +39,10 @@ export function others(line: Line, sessions: readonly SoakSession[], figures: Fi
       await sleep(50);
     },
     async () => {
-      await line.expect([200, 304], 'GET', `${path()}/variables`, {
-        headers: { prefer: 'wait=2', 'if-none-match': '"1"' },
-      });
+      const of = path();
+      const { etag } = (await line.expect([200], 'GET', of))?.headers ?? {};
+      const headers = { prefer: 'wait=2', ...(typeof etag === 'string' ? { 'if-none-match': etag } : {}) };
+      await line.expect([200, 304], 'GET', `${of}/variables`, { headers });
       await sleep(100);
     },
     async () => {

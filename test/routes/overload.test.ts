@@ -108,7 +108,7 @@ describe('requests under way', () => {
   test('do not count while they wait for the slowest worker', async (t) => {
     const api = await start(t, 1);
     await create(api, 'near', { w: { values: [1, 2] } }, { aggregation: { mode: 'ssp', max_lead: 1 } });
-    for (const worker of ['a', 'b', 'a']) succeeded(await pushOf(api, 'near', worker, undefined, gradients));
+    for (const worker of ['a', 'b', 'a', 'a']) succeeded(await pushOf(api, 'near', worker, undefined, gradients));
     const ahead = pushOf(api, 'near', 'a', undefined, gradients);
     await someoneWaits(api, 'near');
     succeeded(await pushOf(api, 'near', 'b', undefined, gradients));
