@@ -126,6 +126,7 @@ export async function gradientRoutes(instance: FastifyInstance): Promise<void> {
           base,
           hold,
           arrived: body?.arrived,
+          aside: (until) => app.admission.stepAside(reply.raw, until),
           gone: () => {
             gone ??= clientGone(reply);
             return gone;

@@ -14,8 +14,10 @@ import { eventStreams } from './plugins/event-stream.ts';
 import { expectContinue } from './plugins/expect-continue.ts';
 import { metrics } from './plugins/metrics.ts';
 import { openapi } from './plugins/openapi.ts';
+import { overload } from './plugins/overload.ts';
 import { pipelined } from './plugins/pipelined.ts';
 import { answerClientError, problems, sendProblem, toProblem } from './plugins/problems.ts';
+import { refusalLog } from './plugins/refusal-log.ts';
 import { requestLog } from './plugins/request-log.ts';
 import { shutdown } from './plugins/shutdown.ts';
 import { buildValidator } from './schemas/validate.ts';
@@ -40,6 +42,7 @@ export async function build(config: Config, store: Store, logger: FastifyBaseLog
   app.setSerializerCompiler(() => JSON.stringify);
   app.decorate('store', store);
   await app.register(pipelined);
+  await app.register(refusalLog);
   await app.register(requestLog);
   await app.register(problems);
   // The other half of the time is for the last checkpoints.
@@ -51,6 +54,7 @@ export async function build(config: Config, store: Store, logger: FastifyBaseLog
   await app.register(bodies, { bodyBytesMax: config.bodyBytesMax });
   await app.register(diskSpace);
   await app.register(metrics, { store });
+  await app.register(overload, { requestsMax: config.requestsMax });
   await app.register(eventStreams);
   await app.register(openapi);
   await app.register(routes);

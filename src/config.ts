@@ -4,7 +4,15 @@ import { availableParallelism, totalmem } from 'node:os';
 import type { Ajv, ErrorObject } from 'ajv';
 import { envSchema } from 'env-schema';
 import { type Static, Type } from 'typebox';
-import { bodyBytesMaxDefault, diskFreeBytesMinDefault, keysMaxDefault, keysMaxMax, threadsMax } from './limits.ts';
+import {
+  bodyBytesMaxDefault,
+  diskFreeBytesMinDefault,
+  keysMaxDefault,
+  keysMaxMax,
+  requestsMaxDefault,
+  requestsMaxMax,
+  threadsMax,
+} from './limits.ts';
 
 const levels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'];
 /** The longest that a timer runs. */
@@ -19,6 +27,7 @@ const Environment = Type.Object({
   BODY_BYTES_MAX: integer(1024, bodyBytesMaxDefault, { default: bodyBytesMaxDefault }),
   MEMORY_BYTES_MAX: Type.Optional(integer(1, Number.MAX_SAFE_INTEGER)),
   DISK_FREE_BYTES_MIN: integer(0, Number.MAX_SAFE_INTEGER, { default: diskFreeBytesMinDefault }),
+  REQUESTS_MAX: integer(1, requestsMaxMax, { default: requestsMaxDefault }),
   THREADS: Type.Optional(integer(0, threadsMax)),
   IDEMPOTENCY_KEYS: integer(1, keysMaxMax, { default: keysMaxDefault }),
   SHUTDOWN_TIMEOUT_MS: integer(1, millisecondsMax, { default: 30_000 }),
@@ -43,6 +52,8 @@ export interface Config {
   readonly memoryBytesMax: number;
   /** What is to stay free on the disk of `dataDir`, bytes; 0: nothing is refused before it is full. */
   readonly diskFreeBytesMin: number;
+  /** Requests that are worked on at a time; more are refused. */
+  readonly requestsMax: number;
   /** That share large steps, besides the one that talks to the network. */
   readonly threads: number;
   /** Idempotency keys that are remembered of each session. */
@@ -64,6 +75,7 @@ export function readConfig(environment: NodeJS.ProcessEnv = process.env): Config
     bodyBytesMax: values.BODY_BYTES_MAX,
     memoryBytesMax: values.MEMORY_BYTES_MAX ?? Math.floor(0.8 * usableMemory(process.constrainedMemory(), totalmem())),
     diskFreeBytesMin: values.DISK_FREE_BYTES_MIN,
+    requestsMax: values.REQUESTS_MAX,
     threads: values.THREADS ?? Math.min(availableParallelism(), threadsMax),
     keysMax: values.IDEMPOTENCY_KEYS,
     shutdownTimeoutMs: values.SHUTDOWN_TIMEOUT_MS,

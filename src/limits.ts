@@ -51,6 +51,14 @@ export const sessionsMax = 4_096;
 export const metadataBytesMax = 64 * KiB;
 /** Levels of `metadata`: whatever writes or merges it calls itself once a level, and the stack ends at some thousands. */
 export const metadataDepthMax = 64;
+/** API requests that are worked on at a time: some 200 workers that push without a pause, with room for those who read. Set by REQUESTS_MAX. */
+export const requestsMaxDefault = 256;
+/** More connections than a process usually may have. */
+export const requestsMaxMax = 65_536;
+/** A client that sends or takes less in a second is slow: none that trains is, and as many as are under way are then faster than any disk. */
+export const slowBytes = 64 * KiB;
+/** The body of a refused request up to here is read and forgotten: a new connection would cost as much. */
+export const drainedBytesMax = MiB;
 /** Requests that wait for one session. Beyond it a queue is delay, not throughput. */
 export const queuedRequestsMax = 1_024;
 /** Gradients that make a step of mode `sync`: each waits with a request of its own. */

@@ -19,7 +19,9 @@ export async function answerTensors(
   const { waitSeconds } = preferences(request);
   if (waitSeconds > 0 && notModified(request, held.revision)) {
     reply.header('preference-applied', `wait=${waitSeconds}`);
-    await held.waitForChange(held.revision, waitSeconds * 1000, clientGone(reply));
+    const change = held.waitForChange(held.revision, waitSeconds * 1000, clientGone(reply));
+    reply.server.admission.stepAside(reply.raw, change);
+    await change;
   }
   if (notModified(request, held.revision)) return reply.status(304).header('etag', entityTag(held.revision)).send();
   const format = replyFormat(request);

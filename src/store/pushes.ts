@@ -79,6 +79,7 @@ export class Pushes {
       const { worker } = push.request;
       const watched = this.watch.see(worker as string);
       watched.waiting++;
+      push.request.aside?.(push.waiting as Promise<unknown>);
       try {
         const together = await push.waiting;
         if (together !== undefined) return together;

@@ -24,6 +24,8 @@ export interface StepRequest extends ChangeRequest {
   readonly base?: number | undefined;
   /** Aborted when the client has gone: who waits for other workers does so no more. */
   readonly gone?: (() => AbortSignal) | undefined;
+  /** Told of what it waits for that is others' work, until that is settled. */
+  readonly aside?: (until: Promise<unknown>) => void;
   /** What has been written of the gradients while they arrived. */
   readonly arrived?: ArrivedData | undefined;
   /** Told until when the memory of the gradients is read, which may be after the step has been acknowledged. */
