@@ -125,6 +125,7 @@ export async function gradientRoutes(instance: FastifyInstance): Promise<void> {
           base,
           hold,
           arrived: body?.arrived,
+          receivedAt: request.bodyAt,
           gone: () => {
             gone ??= clientGone(reply);
             return gone;
@@ -134,6 +135,7 @@ export async function gradientRoutes(instance: FastifyInstance): Promise<void> {
       );
       hold(applied);
       const answered = await (begun === undefined ? applied : Promise.race([applied, begun]));
+      request.answeredAt = performance.now();
       const answer = answered === undefined ? tensors : answered.reply.tensors;
       const { head } = answer;
       if (isLogged(request)) {

@@ -13,6 +13,7 @@ import { dataFileBytesMin, jsonBodyBytesMax, lentBytesMin } from '../limits.ts';
 import { bodyPool, copyBytes } from '../tensor/buffer-pool.ts';
 import { parseSafetensors, type SafetensorsFile } from '../tensor/safetensors.ts';
 import { askForBody } from './expect-continue.ts';
+import { parseJson } from './json-body.ts';
 import { synchronous } from './synchronous.ts';
 
 export const safetensorsTypes = ['application/vnd.safetensors', 'application/octet-stream'] as const;
@@ -84,6 +85,7 @@ export const bodies = fp(async (app: FastifyInstance, { bodyBytesMax }: { bodyBy
   app.removeAllContentTypeParsers();
   app.decorateRequest('lend', undefined);
   app.decorateRequest('bodyDigest', undefined);
+  app.decorateRequest('bodyAt', 0);
   app.addHook(
     'onRequest',
     synchronous((request, reply) => {
@@ -187,21 +189,6 @@ export function mediaType(contentType: string): string {
   return (end < 0 ? contentType : contentType.slice(0, end)).trim().toLowerCase();
 }
 
-function parseJson(bytes: Uint8Array): unknown {
-  let text: string;
-  try {
-    text = new TextDecoder('utf-8', { fatal: true }).decode(bytes);
-  } catch (cause) {
-    throw new Problem('malformed_body', 'a JSON body must be UTF-8. Received: other bytes', { cause });
-  }
-  try {
-    return JSON.parse(text);
-  } catch (cause) {
-    const reason = cause instanceof SyntaxError ? cause.message : 'it is nested too deep';
-    throw new Problem('malformed_body', `a JSON body must be well-formed. Received: ${reason}`, { cause });
-  }
-}
-
 /** Reads the whole body, decompressed, and calls `done` once. Fails with `body_too_large` as soon as that is known. */
 function readBody(
   request: FastifyRequest,
@@ -257,6 +244,7 @@ function readBody(
   };
   const end = (): void => {
     deafen();
+    request.bodyAt = performance.now();
     if (checksum !== undefined) request.bodyDigest = `${filled}-${checksum.toString(16)}`;
     done(undefined, buffer.subarray(0, filled), arrived);
   };
@@ -292,6 +280,8 @@ declare module 'fastify' {
   interface FastifyRequest {
     /** For a body of unknown length: lends memory for so many bytes of it in all. */
     lend: ((bytes: number) => void) | undefined;
+    /** When the body's last byte was there, by `performance.now()`. */
+    bodyAt: number;
     /** Of a body that came with an idempotency key: its length and CRC-32, as text. */
     bodyDigest: string | undefined;
   }

@@ -1,5 +1,4 @@
 /** The OpenAPI document, generated from the routes' own schemas, and a page to read it, all of whose assets are local. */
-import { readFileSync } from 'node:fs';
 import swagger from '@fastify/swagger';
 import swaggerUi from '@fastify/swagger-ui';
 import type { FastifyInstance } from 'fastify';
@@ -16,6 +15,7 @@ import { FingerprintReply, ForkBody, SessionDocument, SessionList, SessionPatchB
 import { AssignmentsBody, GradientsBody, SlicesJson } from '../schemas/slices.ts';
 import { HeadReply, TensorsReply } from '../schemas/tensor-reply.ts';
 import { WorkerList } from '../schemas/worker.ts';
+import { packageVersion } from './package-version.ts';
 
 const components: readonly TSchema[] = [
   ProblemDetails,
@@ -69,16 +69,4 @@ export const openapi = fp(async (app: FastifyInstance) => {
 /** The document as the file `openapi.yaml` has it. */
 export function openapiYaml(app: FastifyInstance): string {
   return stringify(app.swagger(), { aliasDuplicateObjects: false, lineWidth: 120 });
-}
-
-/** Of the package that this file is in, whether it runs from the sources or built. */
-function packageVersion(): string {
-  for (let folder = new URL('.', import.meta.url); folder.pathname !== '/'; folder = new URL('..', folder)) {
-    try {
-      return JSON.parse(readFileSync(new URL('package.json', folder), 'utf8')).version;
-    } catch {
-      // Not here: one folder up.
-    }
-  }
-  return '0.0.0';
 }

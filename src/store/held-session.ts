@@ -11,6 +11,7 @@ import type { Head, Receive, Selection, SessionContents, SessionPatch } from '..
 import type { Durability } from '../session/settings.ts';
 import { stateBytes } from '../session/variable.ts';
 import type { Checkpointer } from './checkpointer.ts';
+import { type DurableState, durableStateOf } from './durable-state.ts';
 import { type PastState, pastState, presentState } from './history.ts';
 import type { KeyEntry } from './idempotency.ts';
 import type { LiveSession } from './live-session.ts';
@@ -67,6 +68,11 @@ export class HeldSession {
     const { variables } = this.contents;
     if (this.#measured?.variables !== variables) this.#measured = { variables, bytes: stateBytes(variables.values()) };
     return this.#measured.bytes;
+  }
+
+  /** How much of it would be there after a crash. */
+  get durable(): DurableState {
+    return durableStateOf(this.#live, this.#checkpointer);
   }
 
   get view(): SessionView {

@@ -14,6 +14,7 @@ import type { Origin } from '../session/workers.ts';
 import { Barrier } from './barrier.ts';
 import type { ChangeLog } from './change-log.ts';
 import type { CheckpointInfo } from './checkpoint-folder.ts';
+import type { Figures } from './figures.ts';
 import { encodeEntry, type IdempotencyKeys, type KeyEntry, type RequestKey } from './idempotency.ts';
 import { applyStep } from './reported-step.ts';
 import type { ChangeRequest, Precondition } from './requests.ts';
@@ -65,6 +66,9 @@ export class LiveSession {
   readonly barrier = new Barrier();
   /** What happens to it, for those who listen. */
   readonly events: SessionEvents;
+  readonly figures: Figures;
+  /** After a crash: the revision of the state that came back, and the one that it went on at. */
+  resumed: { readonly from: number; readonly to: number } | undefined;
   readonly #revisions: Revisions;
   /** Where the session will stand when what is admitted is applied, if anything is. */
   #admitted: Position = { revision: 0, iterations: 0 };
@@ -76,11 +80,13 @@ export class LiveSession {
     log: ChangeLog,
     keys: IdempotencyKeys,
     revisions: Revisions,
+    figures: Figures,
     events = new SessionEvents(session.position),
   ) {
     this.session = session;
     this.log = log;
     this.keys = keys;
+    this.figures = figures;
     this.#revisions = revisions;
     this.events = events;
   }
@@ -102,10 +108,15 @@ export class LiveSession {
     const entries = keys.map((key) => entryOf(key, step.head));
     const place = { previous: from.revision, revision: step.head.revision, iterations: step.head.iterations };
     const change = { kind: 'gradients', gradients, origin } as const;
+    const { stages } = this.figures;
+    const checked = performance.now();
     const { acknowledged, committed, level } = await this.log.append(change, place, this.durability, entries, arrived);
     this.#admitted = place;
     const apply = async (progress?: Progress): Promise<Head> => {
+      const begun = performance.now();
       const report = await applyStep(session, step, progress);
+      stages.journal.observe((begun - checked) / 1000);
+      stages.apply.observe((performance.now() - begun) / 1000);
       for (const entry of entries) this.keys.remember(entry);
       const { rows, bytes } = extentOf(gradients.values());
       this.applied.steps++;

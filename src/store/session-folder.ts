@@ -1,6 +1,7 @@
 /** A session's place on the disk, and what the store does for it. */
 import type { Executor } from '../kernel/threads.ts';
 import type { Damage } from './checkpoint-folder.ts';
+import type { Figures } from './figures.ts';
 import type { IdempotencyKeys, KeyEntry } from './idempotency.ts';
 
 export interface SessionFolder {
@@ -10,6 +11,8 @@ export interface SessionFolder {
   readonly aside: string;
   readonly onDamage: (damage: Damage) => void;
   readonly onStep: () => void;
+  /** Where what is done is counted. */
+  readonly figures: Figures;
   /** Does what is heavy. */
   readonly executor: Executor;
   /** Of requests to this name. */
