@@ -9,6 +9,7 @@ import { Problem } from './errors.ts';
 import { bodies } from './plugins/bodies.ts';
 import { eventStreams } from './plugins/event-stream.ts';
 import { expectContinue } from './plugins/expect-continue.ts';
+import { info } from './plugins/info.ts';
 import { metrics } from './plugins/metrics.ts';
 import { notBuilt } from './plugins/not-built.ts';
 import { openapi } from './plugins/openapi.ts';
@@ -48,6 +49,7 @@ export async function build(config: Config, store: Store, logger: FastifyBaseLog
   await app.register(bodies, { bodyBytesMax: config.bodyBytesMax });
   await app.register(metrics, { store });
   await app.register(eventStreams);
+  await app.register(info, { config });
   await app.register(openapi);
   await app.register(routes);
   return app;

@@ -73,10 +73,10 @@ export async function bytesOf(paths: readonly string[]): Promise<number> {
   return sizes.reduce((sum, found) => sum + (found?.size ?? 0), 0);
 }
 
-/** Of the disk that a folder is on: bytes in all, and those that are free for this process. */
-export async function diskSpace(path: string): Promise<{ bytes: number; free: number }> {
-  const { blocks, bavail, bsize } = await statfs(path);
-  return { bytes: blocks * bsize, free: bavail * bsize };
+/** Of the disk that a folder is on: bytes in all, and those that are free for this process; `undefined` where it does not say. */
+export async function diskSpace(path: string): Promise<{ bytes: number; free: number } | undefined> {
+  const found = await statfs(path).catch(() => undefined);
+  return found && { bytes: found.blocks * found.bsize, free: found.bavail * found.bsize };
 }
 
 /** A failed call of the file system as the problem that it is for a client; other errors as they are. */

@@ -8,6 +8,7 @@ import { stringify } from 'yaml';
 import { CheckpointInfo, CheckpointList } from '../schemas/checkpoint.ts';
 import { ProblemDetails } from '../schemas/common.ts';
 import { CheckpointEventJson, SessionEventJson, StepEventJson } from '../schemas/event.ts';
+import { Info } from '../schemas/info.ts';
 import { LookupBody } from '../schemas/lookup.ts';
 import { SessionBody } from '../schemas/new-session.ts';
 import { Health, Readiness } from '../schemas/service.ts';
@@ -39,6 +40,7 @@ const components: readonly TSchema[] = [
   SessionEventJson,
   Health,
   Readiness,
+  Info,
 ];
 
 const description = `Named optimizer sessions over plain HTTP: a model's variables and Adamax' slots in memory, gradients in,

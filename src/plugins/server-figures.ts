@@ -5,12 +5,21 @@ import { diskSpace } from '../journal/files.ts';
 import { queuedRequestsMax } from '../limits.ts';
 import { stages } from '../store/figures.ts';
 import type { Store } from '../store/store.ts';
+import { connectionsOf } from './connections.ts';
 import { newFigure, newHistogram } from './figure.ts';
 import { packageVersion } from './package-version.ts';
+
+type Disk = NonNullable<Awaited<ReturnType<typeof diskSpace>>>;
 
 export function serverFigures(registry: Registry, app: FastifyInstance, store: Store): void {
   const gauge = (name: string, help: string, of: () => number | Promise<number>): void => {
     newFigure(registry, 'gauge', name, help, async () => [[{}, await of()]]);
+  };
+  const diskFigure = (name: string, help: string, of: (disk: Disk) => number): void => {
+    newFigure(registry, 'gauge', name, help, async () => {
+      const disk = await diskSpace(store.folder);
+      return disk === undefined ? [] : [[{}, of(disk)]];
+    });
   };
   newFigure(registry, 'gauge', 'adamax_build_info', 'Always 1; the labels say what runs.', () => [
     [{ version: packageVersion(), node: process.version }, 1],
@@ -45,14 +54,8 @@ export function serverFigures(registry: Registry, app: FastifyInstance, store: S
   newHistogram(registry, 'adamax_checkpoint_duration_seconds', 'Checkpoints written, and how long each took.', () => [
     [{}, store.figures.checkpoints],
   ]);
-  gauge('adamax_disk_free_bytes', 'Free on the disk with the data folder.', async () => {
-    return (await diskSpace(store.folder)).free;
-  });
-  gauge(
-    'adamax_disk_size_bytes',
-    'Of the disk with the data folder.',
-    async () => (await diskSpace(store.folder)).bytes,
-  );
+  diskFigure('adamax_disk_free_bytes', 'Free on the disk with the data folder.', ({ free }) => free);
+  diskFigure('adamax_disk_size_bytes', 'Of the disk with the data folder.', ({ bytes }) => bytes);
   journalFigures(registry, store);
 }
 
@@ -66,11 +69,4 @@ function journalFigures(registry: Registry, store: Store): void {
   newFigure(registry, 'gauge', 'adamax_journal_bytes', "The journal's files, by what they are.", async () =>
     Object.entries((await store.journal?.sizes()) ?? {}).map(([part, bytes]) => [{ part }, bytes] as const),
   );
-}
-
-/** Of all that the server listens on. */
-export function connectionsOf({ server }: FastifyInstance): Promise<number> {
-  return new Promise((resolve, reject) => {
-    server.getConnections((error, count) => (error ? reject(error) : resolve(count)));
-  });
 }

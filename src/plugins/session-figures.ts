@@ -32,9 +32,9 @@ export function sessionFigures(registry: Registry, store: Store): void {
       ]),
   );
   checkpointFigures(count, gauge);
-  gauge('adamax_workers', 'Workers that are known of a session.', ({ workers }) => workers.length);
-  gauge('adamax_workers_quarantined', 'Workers that are put aside.', ({ workers }) => {
-    return workers.filter(({ quarantined }) => quarantined).length;
+  gauge('adamax_workers', 'Workers that are known of a session.', ({ workerCounts }) => workerCounts.known);
+  gauge('adamax_workers_quarantined', 'Workers that are put aside.', ({ workerCounts }) => {
+    return workerCounts.quarantined;
   });
   count('adamax_worker_pushes_refused_total', 'Pushes of named workers that were refused.', ({ pushes }) => {
     return pushes.watch.rejected;

@@ -25,7 +25,7 @@ import type { SessionEvents } from './session-events.ts';
 import { type SessionView, viewOf } from './session-view.ts';
 import { touchedRows } from './touched-rows.ts';
 import { fingerprintOf } from './whole-state.ts';
-import { viewWorkers, type WorkerView } from './worker-view.ts';
+import { countWorkers, viewWorkers, type WorkerView } from './worker-view.ts';
 
 export class HeldSession {
   readonly #live: LiveSession;
@@ -115,6 +115,10 @@ export class HeldSession {
 
   get workers(): WorkerView[] {
     return viewWorkers(this.contents.workers, this.pushes.watch);
+  }
+
+  get workerCounts(): ReturnType<typeof countWorkers> {
+    return countWorkers(this.contents.workers, this.pushes.watch);
   }
 
   /** Takes a worker back that was put aside. */
