@@ -127,6 +127,7 @@ export async function gradientRoutes(instance: FastifyInstance): Promise<void> {
           hold,
           arrived: body?.arrived,
           aside: (until) => app.admission.stepAside(reply.raw, until),
+          receivedAt: request.bodyAt,
           gone: () => {
             gone ??= clientGone(reply);
             return gone;
@@ -136,6 +137,7 @@ export async function gradientRoutes(instance: FastifyInstance): Promise<void> {
       );
       hold(applied);
       const answered = await (begun === undefined ? applied : Promise.race([applied, begun]));
+      request.answeredAt = performance.now();
       const answer = answered === undefined ? tensors : answered.reply.tensors;
       const { head } = answer;
       if (isLogged(request)) {

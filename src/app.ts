@@ -12,6 +12,7 @@ import { bodies } from './plugins/bodies.ts';
 import { diskSpace } from './plugins/disk-space.ts';
 import { eventStreams } from './plugins/event-stream.ts';
 import { expectContinue } from './plugins/expect-continue.ts';
+import { info } from './plugins/info.ts';
 import { metrics } from './plugins/metrics.ts';
 import { openapi } from './plugins/openapi.ts';
 import { overload } from './plugins/overload.ts';
@@ -56,6 +57,7 @@ export async function build(config: Config, store: Store, logger: FastifyBaseLog
   await app.register(metrics, { store });
   await app.register(overload, { requestsMax: config.requestsMax });
   await app.register(eventStreams);
+  await app.register(info, { config });
   await app.register(openapi);
   await app.register(routes);
   return app;

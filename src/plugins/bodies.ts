@@ -65,7 +65,7 @@ function letGo(bytes: Buffer, arrived: ArrivedData | undefined): void {
 /** Lends memory until the request is answered. Throws `overloaded` and `insufficient_memory`. */
 export function lendMemory(reply: FastifyReply, bytes: number): void {
   if (bytes < lentBytesMin) return;
-  const giveBack = reply.server.store.lend(bytes);
+  const giveBack = reply.server.store.memory.lend(bytes);
   // To a client that has gone while its request waited.
   if (reply.raw.destroyed) giveBack();
   else reply.raw.once('close', giveBack);
@@ -77,7 +77,7 @@ function lendGrowing(reply: FastifyReply): (bytes: number) => void {
   reply.raw.once('close', () => giveBack?.());
   return (bytes) => {
     giveBack?.();
-    giveBack = reply.server.store.lend(bytes);
+    giveBack = reply.server.store.memory.lend(bytes);
   };
 }
 
@@ -85,6 +85,7 @@ export const bodies = fp(async (app: FastifyInstance, { bodyBytesMax }: { bodyBy
   app.removeAllContentTypeParsers();
   app.decorateRequest('lend', undefined);
   app.decorateRequest('bodyDigest', undefined);
+  app.decorateRequest('bodyAt', 0);
   app.addHook(
     'onRequest',
     synchronous((request, reply) => {
@@ -243,6 +244,7 @@ function readBody(
   };
   const end = (): void => {
     deafen();
+    request.bodyAt = performance.now();
     if (checksum !== undefined) request.bodyDigest = `${filled}-${checksum.toString(16)}`;
     done(undefined, buffer.subarray(0, filled), arrived);
   };
@@ -278,6 +280,8 @@ declare module 'fastify' {
   interface FastifyRequest {
     /** For a body of unknown length: lends memory for so many bytes of it in all. */
     lend: ((bytes: number) => void) | undefined;
+    /** When the body's last byte was there, by `performance.now()`. */
+    bodyAt: number;
     /** Of a body that came with an idempotency key: its length and CRC-32, as text. */
     bodyDigest: string | undefined;
   }

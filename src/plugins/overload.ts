@@ -7,10 +7,10 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { FastifyInstance } from 'fastify';
 import fp from 'fastify-plugin';
-import { Counter, Gauge } from 'prom-client';
 import { Problem } from '../errors.ts';
 import { drainedBytesMax } from '../limits.ts';
 import { Admission } from './admission.ts';
+import { newFigure } from './figure.ts';
 import { problemText } from './problems.ts';
 
 const lookEveryMs = 1_000;
@@ -70,24 +70,21 @@ function isLong({ headers }: IncomingMessage): boolean {
 }
 
 function figures(app: FastifyInstance, admission: Admission, refused: () => number): void {
-  const registers = [app.metrics.registry];
-  new Gauge({
-    name: 'adamax_requests_under_way',
-    help: 'API requests that are worked on, those that wait or have a slow client not counted; REQUESTS_MAX is the most.',
-    registers,
-    collect() {
-      this.set(admission.counted);
-    },
-  });
-  new Counter({
-    name: 'adamax_requests_refused_total',
-    help: 'API requests refused since REQUESTS_MAX were under way; in none of the other figures.',
-    registers,
-    collect() {
-      this.reset();
-      this.inc(refused());
-    },
-  });
+  const { registry } = app.metrics;
+  newFigure(
+    registry,
+    'gauge',
+    'adamax_requests_under_way',
+    'API requests that are worked on, those that wait or have a slow client not counted; REQUESTS_MAX is the most.',
+    () => [[{}, admission.counted]],
+  );
+  newFigure(
+    registry,
+    'counter',
+    'adamax_requests_refused_total',
+    'API requests refused since REQUESTS_MAX were under way; in none of the other figures.',
+    () => [[{}, refused()]],
+  );
 }
 
 declare module 'fastify' {

@@ -11,6 +11,7 @@ import type { Head, Receive, Selection, SessionContents, SessionPatch } from '..
 import type { Durability } from '../session/settings.ts';
 import { stateBytes } from '../session/variable.ts';
 import type { Checkpointer } from './checkpointer.ts';
+import { type DurableState, durableStateOf } from './durable-state.ts';
 import { type PastState, pastState, presentState } from './history.ts';
 import type { KeyEntry } from './idempotency.ts';
 import type { LiveSession } from './live-session.ts';
@@ -24,7 +25,7 @@ import type { SessionEvents } from './session-events.ts';
 import { type SessionView, viewOf } from './session-view.ts';
 import { touchedRows } from './touched-rows.ts';
 import { fingerprintOf } from './whole-state.ts';
-import { viewWorkers, type WorkerView } from './worker-view.ts';
+import { countWorkers, viewWorkers, type WorkerView } from './worker-view.ts';
 
 export class HeldSession {
   readonly #live: LiveSession;
@@ -69,6 +70,11 @@ export class HeldSession {
     return this.#measured.bytes;
   }
 
+  /** How much of it would be there after a crash. */
+  get durable(): DurableState {
+    return durableStateOf(this.#live, this.#checkpointer);
+  }
+
   get view(): SessionView {
     return viewOf(this.#live, this.#checkpointer);
   }
@@ -110,6 +116,10 @@ export class HeldSession {
 
   get workers(): WorkerView[] {
     return viewWorkers(this.contents.workers, this.pushes.watch);
+  }
+
+  get workerCounts(): ReturnType<typeof countWorkers> {
+    return countWorkers(this.contents.workers, this.pushes.watch);
   }
 
   /** Takes a worker back that was put aside. */

@@ -15,6 +15,7 @@ import { Barrier } from './barrier.ts';
 import type { ChangeLog } from './change-log.ts';
 import type { CheckpointInfo } from './checkpoint-folder.ts';
 import type { DiskSpace } from './disk-space.ts';
+import type { Figures } from './figures.ts';
 import { encodeEntry, type IdempotencyKeys, type KeyEntry, type RequestKey } from './idempotency.ts';
 import type { MemoryBudget } from './memory-budget.ts';
 import { applyStep } from './reported-step.ts';
@@ -71,6 +72,9 @@ export class LiveSession {
   readonly barrier = new Barrier();
   /** What happens to it, for those who listen. */
   readonly events: SessionEvents;
+  readonly figures: Figures;
+  /** After a crash: the revision of the state that came back, and the one that it went on at. */
+  resumed: { readonly from: number; readonly to: number } | undefined;
   readonly #revisions: Revisions;
   /** Where the session will stand when what is admitted is applied, if anything is. */
   #admitted: Position = { revision: 0, iterations: 0 };
@@ -80,7 +84,7 @@ export class LiveSession {
   constructor(
     session: Session,
     log: ChangeLog,
-    { keys, memory, disk }: SessionFolder,
+    { keys, memory, disk, figures }: SessionFolder,
     revisions: Revisions,
     events = new SessionEvents(session.position),
   ) {
@@ -89,6 +93,7 @@ export class LiveSession {
     this.keys = keys;
     this.memory = memory;
     this.disk = disk;
+    this.figures = figures;
     this.#revisions = revisions;
     this.events = events;
   }
@@ -110,10 +115,15 @@ export class LiveSession {
     const entries = keys.map((key) => entryOf(key, step.head));
     const place = { previous: from.revision, revision: step.head.revision, iterations: step.head.iterations };
     const change = { kind: 'gradients', gradients, origin } as const;
+    const { stages } = this.figures;
+    const checked = performance.now();
     const { acknowledged, committed, level } = await this.log.append(change, place, this.durability, entries, arrived);
     this.#admitted = place;
     const apply = async (progress?: Progress): Promise<Head> => {
+      const begun = performance.now();
       const report = await applyStep(session, step, progress);
+      stages.journal.observe((begun - checked) / 1000);
+      stages.apply.observe((performance.now() - begun) / 1000);
       for (const entry of entries) this.keys.remember(entry);
       const { rows, bytes } = extentOf(gradients.values());
       this.applied.steps++;

@@ -158,6 +158,7 @@ async function goOn({
     if (log.level(durability) !== 'checkpoint')
       await (await log.append({ kind: 'resume' }, place, 'always', [])).committed;
     session.resumeAt(revision);
+    live.resumed = { from: reached, to: revision };
     events.move(revision, undefined);
   }
   const checkpointer = new Checkpointer(live, checkpoints, record.first_checkpoint, saved);

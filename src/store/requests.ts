@@ -22,6 +22,8 @@ export interface StepRequest extends ChangeRequest {
   readonly worker?: string | undefined;
   /** The iteration that the gradients were computed from. */
   readonly base?: number | undefined;
+  /** When the last byte of the gradients was there, by `performance.now()`. */
+  readonly receivedAt?: number;
   /** Aborted when the client has gone: who waits for other workers does so no more. */
   readonly gone?: (() => AbortSignal) | undefined;
   /** Told of what it waits for that is others' work, until that is settled. */

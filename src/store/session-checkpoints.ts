@@ -5,7 +5,7 @@ import { storageProblem } from '../journal/files.ts';
 import { learningRateAt } from '../optimizer/scalars.ts';
 import { stateBytes } from '../session/variable.ts';
 import type { CheckpointInfo } from './checkpoint-folder.ts';
-import type { Checkpointer, WrittenCheckpoint } from './checkpointer.ts';
+import type { Checkpointer, SavedState, WrittenCheckpoint } from './checkpointer.ts';
 import type { DiskUse } from './disk-space.ts';
 import type { After, LiveSession } from './live-session.ts';
 import { type Outcome, outcomeOf } from './outcome.ts';
@@ -47,7 +47,7 @@ export class SessionCheckpoints {
       return written;
     };
     return outcomeOf(this.#live, request, first, async ({ wrote, revision }) => {
-      return { info: wrote as CheckpointInfo, revision, seconds: 0 };
+      return { info: wrote as CheckpointInfo, revision };
     });
   }
 
@@ -102,9 +102,14 @@ export class SessionCheckpoints {
     return outcome;
   }
 
-  /** Seconds since the last checkpoint, or since the start. `now` in milliseconds. */
-  age(now: number): number {
-    return this.#checkpointer.age(now);
+  /** What the newest one has. */
+  get saved(): SavedState {
+    return this.#checkpointer.saved;
+  }
+
+  /** How many could not be written since the server was started. */
+  get failures(): number {
+    return this.#checkpointer.failures;
   }
 
   /** Writes a checkpoint if the session's rules ask for one; `undefined` if they do not. */

@@ -2,6 +2,7 @@
 import type { Executor } from '../kernel/threads.ts';
 import type { Damage } from './checkpoint-folder.ts';
 import type { DiskSpace } from './disk-space.ts';
+import type { Figures } from './figures.ts';
 import type { IdempotencyKeys, KeyEntry } from './idempotency.ts';
 import type { MemoryBudget } from './memory-budget.ts';
 
@@ -12,6 +13,8 @@ export interface SessionFolder {
   readonly aside: string;
   readonly onDamage: (damage: Damage) => void;
   readonly onStep: () => void;
+  /** Where what is done is counted. */
+  readonly figures: Figures;
   /** Does what is heavy. */
   readonly executor: Executor;
   readonly memory: MemoryBudget;

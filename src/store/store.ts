@@ -8,11 +8,12 @@ import { join } from 'node:path';
 import { Problem } from '../errors.ts';
 import type { ArrivedData } from '../journal/arrived-data.ts';
 import { makeFolder, storageProblem, syncFolder } from '../journal/files.ts';
+import type { Journal } from '../journal/journal.ts';
 import { Threads } from '../kernel/threads.ts';
 import type { Damage } from './checkpoint-folder.ts';
-import type { WrittenCheckpoint } from './checkpointer.ts';
 import { DataLock } from './data-lock.ts';
 import { DiskSpace, type DiskUse, type Measure } from './disk-space.ts';
+import { Figures } from './figures.ts';
 import type { HeldSession } from './held-session.ts';
 import type { RequestKey } from './idempotency.ts';
 import { Lifecycle, type NewSession } from './lifecycle.ts';
@@ -55,12 +56,11 @@ export interface StoreStatus {
 }
 
 export class Store {
-  /** Told of every checkpoint that was written by rule. */
-  onCheckpoint: (written: WrittenCheckpoint) => void = () => undefined;
   readonly disk: DiskSpace;
-  readonly #folder: string;
+  readonly folder: string;
+  readonly memory: MemoryBudget;
+  readonly figures = new Figures();
   readonly #keysMax: number;
-  readonly #memory: MemoryBudget;
   readonly #log: Log;
   readonly #lock: DataLock;
   readonly #threads: Threads;
@@ -77,11 +77,11 @@ export class Store {
 
   private constructor(config: StoreConfig, lock: DataLock, log: Log) {
     const { dataDir, memoryBytesMax, threads, keysMax, diskFreeBytesMin = 0, measureDisk } = config;
-    this.#folder = dataDir;
+    this.folder = dataDir;
     this.disk = new DiskSpace(dataDir, diskFreeBytesMin, log, measureDisk);
     this.#keysMax = keysMax;
     this.#names = new Names(keysMax);
-    this.#memory = new MemoryBudget(memoryBytesMax, () => this.held.reduce((sum, { bytes }) => sum + bytes, 0));
+    this.memory = new MemoryBudget(memoryBytesMax, () => this.held.reduce((sum, { bytes }) => sum + bytes, 0));
     this.#lock = lock;
     this.#threads = new Threads(threads);
     this.#log = log;
@@ -89,7 +89,7 @@ export class Store {
       sessions: this.#sessions,
       session: (name) => this.session(name),
       names: this.#names,
-      memory: this.#memory,
+      memory: this.memory,
       disk: this.disk,
       threads: this.#threads,
       log,
@@ -121,9 +121,9 @@ export class Store {
   /** Brings every session back: its newest good checkpoint, and the changes behind it. */
   async recover(): Promise<void> {
     const started = performance.now();
-    await rm(join(this.#folder, 'trash'), { recursive: true, force: true });
+    await rm(join(this.folder, 'trash'), { recursive: true, force: true });
     this.#started = await start({
-      folder: this.#folder,
+      folder: this.folder,
       names: this.#names,
       keysMax: this.#keysMax,
       place: (name) => this.#place(name),
@@ -155,10 +155,15 @@ export class Store {
     };
   }
 
+  /** What holds the sessions' changes, once they are all back. */
+  get journal(): Journal | undefined {
+    return this.#started?.journal;
+  }
+
   /** Throws if the data folder cannot be written to. */
   async probe(): Promise<void> {
     this.#started?.journal.requireWritable();
-    const path = join(this.#folder, 'probe.tmp');
+    const path = join(this.folder, 'probe.tmp');
     try {
       await writeFile(path, 'probe');
       await rm(path, { force: true });
@@ -224,11 +229,6 @@ export class Store {
     return this.#lifecycle.delete(name, keepCheckpoints, request);
   }
 
-  /** Lends memory for a request's body or reply; returns how to give it back. Throws `overloaded`, `insufficient_memory`. */
-  lend(bytes: number): () => void {
-    return this.#memory.lend(bytes);
-  }
-
   /** From now on, who waits for a change answers with what there is. */
   endWaits(): void {
     for (const held of this.#sessions.values()) held.endWaits();
@@ -258,12 +258,13 @@ export class Store {
   #place(name: string): SessionFolder {
     return {
       name,
-      path: join(this.#folder, 'sessions', name),
-      aside: join(this.#folder, 'damaged', name),
+      path: join(this.folder, 'sessions', name),
+      aside: join(this.folder, 'damaged', name),
       onDamage: (damage) => this.#damaged(damage),
       onStep: () => this.#checkpointIfDue(name),
+      figures: this.figures,
       executor: this.#threads,
-      memory: this.#memory,
+      memory: this.memory,
       disk: this.disk,
       keys: this.#names.keysOf(name),
       remember: (entry) => this.#names.remember(name, entry),
@@ -288,8 +289,7 @@ export class Store {
     this.#sessions
       .get(name)
       ?.checkpoints.writeIfDue(Date.now())
-      ?.then((written) => this.onCheckpoint(written))
-      .catch((error) => this.#log.error({ session: name, error: String(error) }, 'a checkpoint could not be written'));
+      ?.catch((error) => this.#log.error({ session: name, error: String(error) }, 'a checkpoint could not be written'));
   }
 
   async #mend(): Promise<void> {
