@@ -89,7 +89,7 @@ test('memory is told by who has it', async () => {
   const now = await figures();
   assert.equal(now.get('adamax_session_memory_bytes{session="large"}'), 12_000_000);
   assert.equal(now.get('adamax_memory_max_bytes'), api.store.memory.max);
-  const giveBack = api.store.lend(123_456);
+  const giveBack = api.store.memory.lend(123_456);
   assert.equal((await figures()).get('adamax_memory_bytes{use="requests"}'), 123_456);
   giveBack();
   assert.equal((await figures()).get('adamax_memory_bytes{use="requests"}'), 0);
