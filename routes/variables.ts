@@ -32,13 +32,7 @@ import { headJson, TensorReply } from '../src/schemas/tensor-reply.ts';
 import type { Head, Receive, Selection } from '../src/session/session.ts';
 import type { HeldSession } from '../src/store/held-session.ts';
 
-const readProblems = [
-  'session_not_found',
-  'variable_not_found',
-  'not_acceptable',
-  'overloaded',
-  'insufficient_memory',
-] as const;
+const readProblems = ['session_not_found', 'variable_not_found', 'not_acceptable', 'insufficient_memory'] as const;
 const reads = problems(...readProblems);
 const readsRows = problems(...readProblems, 'index_out_of_range', 'shape_mismatch');
 const bodyProblems = [
@@ -50,7 +44,6 @@ const bodyProblems = [
   'shape_mismatch',
   'dtype_mismatch',
   'index_out_of_range',
-  'overloaded',
   'insufficient_memory',
 ] as const;
 const assigns = problems(...bodyProblems, ...changeProblems, 'invalid_argument');
