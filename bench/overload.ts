@@ -130,8 +130,8 @@ async function main(): Promise<void> {
     workers: number('200'),
     connections: number('500'),
     kind: { type: 'string' },
-  };
-  const { values } = parseArgs({ options: { ...options, kind: { type: 'string' } } });
+  } as const;
+  const { values } = parseArgs({ options });
   const plan = {
     seconds: Number(values.seconds),
     workers: Number(values.workers),
