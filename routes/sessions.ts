@@ -126,7 +126,7 @@ export async function sessionRoutes(instance: FastifyInstance): Promise<void> {
         querystring: query({}),
         response: {
           200: json('Fingerprint', 'Of the state right now.'),
-          ...problems('session_not_found', 'overloaded'),
+          ...problems('session_not_found'),
         },
       },
     },

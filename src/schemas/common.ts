@@ -72,7 +72,6 @@ export const ChangeHeaders = Type.Object({ 'if-match': IfMatch, 'idempotency-key
 export const changeProblems = [
   'precondition_failed',
   'idempotency_key_reused',
-  'overloaded',
   'storage_failed',
   'insufficient_storage',
 ] as const satisfies ProblemCode[];
