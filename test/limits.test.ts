@@ -577,7 +577,7 @@ describe('through the class that holds it, at N and at N + 1:', () => {
 
 test('docs/limits.md has every bound with its value, and no other', async () => {
   const text = await readFile(new URL('../docs/limits.md', import.meta.url), 'utf8');
-  const documented = [...text.matchAll(/^\| `(\w+)` +\| ([\d,]+) +\|/gm)].map(([, name, value]) => [
+  const documented = [...text.matchAll(/^\| `(\w+)` +\| +([\d,]+) \|/gm)].map(([, name, value]) => [
     name as string,
     Number((value as string).replaceAll(',', '')),
   ]);
