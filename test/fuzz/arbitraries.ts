@@ -36,7 +36,7 @@ export class SchemaArbitraries {
     const known = name === undefined ? undefined : this.#known.members[name];
     const examples = (schema.examples ?? (schema.example === undefined ? [] : [schema.example])) as unknown[];
     const choices = [{ arbitrary: this.#bySchema(schema), weight: 2 }];
-    if (known !== undefined) choices.push({ arbitrary: known, weight: 8 });
+    if (known !== undefined) choices.push({ arbitrary: known, weight: 18 });
     else if (examples.length > 0) choices.push({ arbitrary: fc.constantFrom(...examples), weight: 1 });
     return fc.oneof(...choices);
   }
@@ -59,7 +59,7 @@ export class SchemaArbitraries {
     if (arbitrary === undefined) {
       const own = this.of(this.#document.components.schemas[name] as Schema);
       const known = this.#known.components[name];
-      arbitrary = known === undefined ? own : fc.oneof({ arbitrary: known, weight: 4 }, { arbitrary: own, weight: 1 });
+      arbitrary = known === undefined ? own : fc.oneof({ arbitrary: known, weight: 8 }, { arbitrary: own, weight: 1 });
       this.#components.set(name, arbitrary);
     }
     return arbitrary;

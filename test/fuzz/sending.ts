@@ -4,7 +4,7 @@ import type { ContentEncoding, Framing, FuzzRequest } from './requests.ts';
 
 export interface Sent {
   readonly request: FuzzRequest;
-  /** As it was sent, with the query. */
+  /** With the query; without what else an address can bear before and behind it. */
   readonly target: string;
   readonly head: string;
   readonly body: Buffer;
@@ -31,7 +31,7 @@ export function render(
   ].map((line) => `${line.join(': ')}\r\n`);
   return {
     request,
-    target,
+    target: target.replace(/^https?:\/\/[^/]*/, '').replace(/#.*/, ''),
     head: `${method} ${target} HTTP/1.1\r\n${lines.join('')}\r\n`,
     body: framed(encoded, framing),
     isBroken: framing === 'too-short' || framing === 'too-long' || framing === 'bad-chunk',
