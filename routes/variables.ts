@@ -104,7 +104,8 @@ export async function variableRoutes(instance: FastifyInstance): Promise<void> {
     },
     (request, reply) => {
       const { session } = request.params;
-      const { name: names, since, dtype } = request.query;
+      const { since, dtype } = request.query;
+      const names = onceEach(request.query.name);
       const selection = select(session, names);
       const held = app.store.session(session);
       return answer(request, reply, held, dtype, names, (receive) => {
@@ -200,7 +201,7 @@ export async function variableRoutes(instance: FastifyInstance): Promise<void> {
     },
     (request, reply) => {
       const { session, slot } = request.params;
-      return read(request, reply, session, slot, select(session, request.query.name), request.query);
+      return read(request, reply, session, slot, select(session, onceEach(request.query.name)), request.query);
     },
   );
 
@@ -276,6 +277,11 @@ export async function variableRoutes(instance: FastifyInstance): Promise<void> {
 }
 
 type Dtype = Static<typeof ReplyDtype>;
+
+/** A reply has each variable once, however often it is named. */
+function onceEach(names: readonly string[] | undefined): readonly string[] | undefined {
+  return names && [...new Set(names)];
+}
 
 /** Answers with tensors, or that nothing has changed; waits for a change first if the client prefers to. `names`: those read. */
 async function answer(

@@ -18,9 +18,17 @@ export interface WireReply {
 export interface Outgoing {
   readonly method: string;
   readonly bytes: readonly Uint8Array[];
-  /** Nothing follows these bytes, and nobody knows where the reply ends. */
+  /** Nothing follows these bytes on the connection. */
   readonly isLast: boolean;
+  /** They end before the request does. */
+  readonly isCut: boolean;
 }
+
+/**
+ * `closed`: the server has ended the connection without a reply. `reset`: it did while the client was still sending, as it may
+ * when it has said what it had to say, and what it said is lost.
+ */
+export type Outcome = WireReply | 'closed' | 'reset';
 
 const decoders: Readonly<Record<string, (bytes: Buffer) => Buffer>> = {
   gzip: gunzipSync,
@@ -34,16 +42,17 @@ export class Connection {
   #socket: Socket | undefined;
   #received = Buffer.alloc(0);
   #isEnded = false;
+  #isReset = false;
 
   constructor(port: number) {
     this.#port = port;
   }
 
-  /** The reply; `undefined` if the server closes the connection without one. Throws for a reply that is no HTTP. */
-  async exchange({ method, bytes, isLast }: Outgoing, timeoutMs: number): Promise<WireReply | undefined> {
+  /** Throws for a reply that is no HTTP. */
+  async exchange({ method, bytes, isLast, isCut }: Outgoing, timeoutMs: number): Promise<Outcome> {
     const socket = this.#open();
     for (const part of bytes) socket.write(part);
-    if (isLast) socket.end();
+    if (isCut) socket.end();
     const until = performance.now() + timeoutMs;
     for (;;) {
       const found = this.#parse(method);
@@ -58,8 +67,9 @@ export class Connection {
       if (this.#isEnded) {
         const rest = this.#received;
         this.close();
-        if (rest.length > 0 && !isLast) throw new Error(`a reply must be whole. Received: ${rest}`);
-        return undefined;
+        if (this.#isReset) return 'reset';
+        if (rest.length > 0) throw new Error(`a reply must be whole. Received: ${rest}`);
+        return 'closed';
       }
       await this.#wait(until);
     }
@@ -75,6 +85,7 @@ export class Connection {
     this.close();
     this.#received = Buffer.alloc(0);
     this.#isEnded = false;
+    this.#isReset = false;
     const socket = connect({ port: this.#port, host: '127.0.0.1', allowHalfOpen: true });
     socket.setNoDelay(true);
     const end = () => {
@@ -87,8 +98,11 @@ export class Connection {
       this.#received = Buffer.concat([this.#received, chunk]);
       this.#news.emit('news');
     });
-    // A server that has said what it had to say may reset the connection.
-    socket.on('end', end).on('error', end).on('close', end);
+    socket.on('end', end).on('close', end);
+    socket.on('error', () => {
+      if (this.#socket === socket) this.#isReset = true;
+      end();
+    });
     this.#socket = socket;
     return socket;
   }

@@ -35,7 +35,7 @@ interface Episode {
   readonly steps: readonly Step[];
 }
 
-const requestsAnEpisode = 24;
+const requestsAnEpisode = 45;
 const answerMs = 15_000;
 /** A push that waits for other workers for longer is let go. */
 const waitMs = 200;
@@ -70,7 +70,7 @@ function episodesOf(operations: readonly Operation[], document: Document): fc.Ar
     { arbitrary: fc.record({ repeat: fc.nat({ max: 4 }) }), weight: 2 },
     { arbitrary: fc.record({ requests: fc.array(request, { minLength: 2, maxLength: 6 }) }), weight: 1 },
   );
-  const steps = fc.array(step, { minLength: 1, maxLength: 40, size: 'max' });
+  const steps = fc.array(step, { minLength: 1, maxLength: 80, size: 'max' });
   return fc.record({ rules: fc.constantFrom(...settings), steps });
 }
 
@@ -143,7 +143,8 @@ class Fuzzer {
     const outgoing = {
       method: sent.request.method,
       bytes: [Buffer.from(sent.head), sent.body],
-      isLast: sent.isBroken,
+      isLast: sent.isLast,
+      isCut: sent.isBroken,
     };
     const reply = await connection.exchange(outgoing, answerMs);
     const answered = this.oracle.judge(sent, reply);

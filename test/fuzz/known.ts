@@ -161,7 +161,16 @@ export const known: Known = {
     initializer: initializers,
     optimizer,
     timeout_ms: fc.integer({ min: 1, max: 30 }),
-    'if-match': fc.constantFrom('"~revision~"', '"~revision~"', '"~revision~"', '*', '*', '"0", "~revision~"', '"0"', 'W/"~revision~"'),
+    'if-match': fc.constantFrom(
+      '"~revision~"',
+      '"~revision~"',
+      '"~revision~"',
+      '*',
+      '*',
+      '"0", "~revision~"',
+      '"0"',
+      'W/"~revision~"',
+    ),
     'if-none-match': fc.constantFrom('"~revision~"', '*', '"0"', 'W/"~revision~"'),
     'idempotency-key': fc.nat({ max: 5 }).map((nth) => `~episode~-${nth}`),
     prefer: fc.constantFrom(

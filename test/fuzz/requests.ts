@@ -29,7 +29,7 @@ export type Header = readonly [name: string, value: string];
 /** How a body is compressed, or pretends to be. */
 export type ContentEncoding = 'gzip' | 'deflate' | 'br' | 'cut-gzip' | 'false-gzip' | 'unknown' | 'twice';
 
-/** How a body's end is told: by its length if not said; the last three are broken HTTP. */
+/** How a body's end is told: by its length if not said; by a wrong length, or by chunks that are none. */
 export type Framing = 'chunked' | 'too-short' | 'too-long' | 'bad-chunk';
 
 type Drawn = Readonly<Record<string, unknown>>;

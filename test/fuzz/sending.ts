@@ -8,8 +8,10 @@ export interface Sent {
   readonly target: string;
   readonly head: string;
   readonly body: Buffer;
-  /** Nobody can tell where it ends, so that it need not be answered, and what comes behind it is nothing. */
+  /** It never becomes a whole request, so that it need not be answered. */
   readonly isBroken: boolean;
+  /** What comes behind it on its connection would be taken for a part of it, or for something else. */
+  readonly isLast: boolean;
 }
 
 export function render(
@@ -34,7 +36,8 @@ export function render(
     target: target.replace(/^https?:\/\/[^/]*/, '').replace(/#.*/, ''),
     head: `${method} ${target} HTTP/1.1\r\n${lines.join('')}\r\n`,
     body: framed(encoded, framing),
-    isBroken: framing === 'too-short' || framing === 'too-long' || framing === 'bad-chunk',
+    isBroken: framing === 'too-long' || framing === 'bad-chunk',
+    isLast: framing === 'too-short' || framing === 'too-long' || framing === 'bad-chunk',
   };
 }
 

@@ -90,7 +90,8 @@ async function stateOf(held: HeldSession): Promise<SessionState> {
   const { sha256 } = await held.fingerprint();
   const { last_checkpoint: _, ...document } = encodeSession(held.view);
   const { every_steps, every_seconds } = held.contents.settings.checkpointing;
-  const isByItself = (every_steps ?? Infinity) < 1000 || (every_seconds ?? Infinity) < 300;
+  const isDue = held.live.log.lacksCheckpoint(held.live.durability);
+  const isByItself = isDue || (every_steps ?? Infinity) < 1000 || (every_seconds ?? Infinity) < 300;
   const { workers } = held;
   return {
     revision: held.revision,

@@ -39,7 +39,7 @@ export class OpenapiTruth {
     this.#ajv.addSchema({ $id: 'openapi', ...document });
     this.#templates = Object.keys(document.paths)
       .sort((a, b) => Number(a.includes('{')) - Number(b.includes('{')))
-      .map((template) => ({ template, pattern: new RegExp(`^${template.replaceAll(/\{[^}]+\}/g, '[^/]+')}$`) }));
+      .map((template) => ({ template, pattern: new RegExp(`^${template.replaceAll(/\{[^}]+\}/g, '[^/]*')}$`) }));
   }
 
   check(method: string, path: string, reply: Reply): void {
