@@ -22,14 +22,7 @@ export interface Answered {
 type Effect = (before: SessionState | undefined, after: SessionState | undefined) => boolean;
 
 const revisionGrew: Effect = (before, after) => (after?.revision ?? 0) > (before?.revision ?? Infinity);
-const checkpointsBy =
-  (count: number): Effect =>
-  (before, after) => {
-    if (before?.checkpoints === undefined || after?.checkpoints === undefined) return true;
-    return count > 0
-      ? before.checkpoints[0] !== after.checkpoints[0]
-      : after.checkpoints.length < before.checkpoints.length;
-  };
+const isListed = (world: SessionState | undefined) => (id: string) => world?.checkpoints.includes(id) === true;
 
 /** Of the calls that change something. A call that is not here is taken to change nothing. */
 const effects: Readonly<Record<string, Effect>> = {
@@ -40,8 +33,8 @@ const effects: Readonly<Record<string, Effect>> = {
   assignVariables: revisionGrew,
   assignSlots: revisionGrew,
   restoreCheckpoint: revisionGrew,
-  writeCheckpoint: checkpointsBy(1),
-  deleteCheckpoint: checkpointsBy(-1),
+  writeCheckpoint: (before, after) => after?.checkpoints.every(isListed(before)) === false,
+  deleteCheckpoint: (before, after) => before?.checkpoints.every(isListed(after)) === false,
   releaseWorker: (before, after) =>
     before?.quarantined.length === after?.quarantined.length || revisionGrew(before, after),
   forkSession: (before, after) => before?.revision === after?.revision,
@@ -135,12 +128,15 @@ function mayQuarantine({ reply }: Answered): boolean {
   return reply.status === 422 && reply.bytes.includes('gradient_not_finite');
 }
 
-/** Checkpoints as far as they say anything in both; what a quarantine changes only if it can be none. */
+/**
+ * Without checkpoints where there is a newer one than in the other world: a session writes some by itself, and removes others.
+ * Without all that a quarantine changes if it may be one.
+ */
 function comparable(world: WorldState, other: WorldState, isQuarantine: boolean): object {
   return [...world].map(([name, { checkpoints, quarantined, revision, document, ...rest }]) => ({
     name,
     ...rest,
-    checkpoints: other.get(name)?.checkpoints && checkpoints,
+    ...(checkpoints[0] === other.get(name)?.checkpoints[0] ? { checkpoints } : {}),
     ...(isQuarantine ? {} : { quarantined, revision, document }),
   }));
 }

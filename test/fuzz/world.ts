@@ -14,8 +14,8 @@ export interface SessionState {
   /** The document without what a checkpoint changes. */
   readonly document: object;
   readonly sha256: string;
-  /** Newest first; `undefined` where the session may write one by itself at any time. */
-  readonly checkpoints: readonly string[] | undefined;
+  /** Newest first. */
+  readonly checkpoints: readonly string[];
   /** Steps and staleness of those that have made steps. */
   readonly workers: readonly object[];
   readonly quarantined: readonly string[];
@@ -89,15 +89,12 @@ async function stateOf(held: HeldSession): Promise<SessionState> {
   await held.checkpoints.idle();
   const { sha256 } = await held.fingerprint();
   const { last_checkpoint: _, ...document } = encodeSession(held.view);
-  const { every_steps, every_seconds } = held.contents.settings.checkpointing;
-  const isDue = held.live.log.lacksCheckpoint(held.live.durability);
-  const isByItself = isDue || (every_steps ?? Infinity) < 1000 || (every_seconds ?? Infinity) < 300;
   const { workers } = held;
   return {
     revision: held.revision,
     document,
     sha256,
-    checkpoints: isByItself ? undefined : held.checkpoints.list.map(({ id }) => id),
+    checkpoints: held.checkpoints.list.map(({ id }) => id),
     workers: workers
       .filter(({ steps }) => steps > 0)
       .map(({ name, steps, meanStaleness, lastStaleness }) => ({ name, steps, meanStaleness, lastStaleness })),
