@@ -9,10 +9,10 @@ import { fuzz } from './fuzz.ts';
 import { fuzzConfig } from './fuzz-config.ts';
 import { type Document, operationsOf } from './operations.ts';
 
-const requests = 4_000;
+const requests = 3_000;
 const seed = Number(process.env.FUZZ_SEED ?? 6);
 
-test(`${requests} requests, seed ${seed}`, { timeout: 180_000 }, async (t) => {
+test(`${requests} requests, seed ${seed}`, { timeout: 600_000 }, async (t) => {
   const api = await startApi({ after }, fuzzConfig);
   const tally = await fuzz(api, { requests, seed, path: process.env.FUZZ_PATH });
   t.diagnostic(`\n${tally}`);
