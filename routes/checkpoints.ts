@@ -31,6 +31,7 @@ export async function checkpointRoutes(instance: FastifyInstance): Promise<void>
   app.post(
     '/v1/sessions/:session/checkpoints',
     {
+      config: { access: 'admin' },
       schema: {
         operationId: 'writeCheckpoint',
         summary: 'Write a checkpoint now',
@@ -48,8 +49,7 @@ export async function checkpointRoutes(instance: FastifyInstance): Promise<void>
     async (request, reply) => {
       const { session } = request.params;
       const { result, replayed } = await app.store.session(session).checkpoints.write(changeRequest(request));
-      const { info, revision, seconds } = result;
-      if (!replayed) app.metrics.checkpoint(seconds);
+      const { info, revision } = result;
       noteReplay(reply, replayed);
       reply.status(201).header('etag', entityTag(revision));
       return reply.header('location', `/v1/sessions/${session}/checkpoints/${info.id}`).send(info);
@@ -59,6 +59,7 @@ export async function checkpointRoutes(instance: FastifyInstance): Promise<void>
   app.get(
     '/v1/sessions/:session/checkpoints',
     {
+      config: { access: 'read' },
       schema: {
         operationId: 'listCheckpoints',
         summary: 'List the checkpoints, newest first',
@@ -78,6 +79,7 @@ export async function checkpointRoutes(instance: FastifyInstance): Promise<void>
   app.get(
     '/v1/sessions/:session/checkpoints/:id',
     {
+      config: { access: 'read' },
       schema: {
         operationId: 'getCheckpoint',
         summary: 'Download a checkpoint',
@@ -115,6 +117,7 @@ export async function checkpointRoutes(instance: FastifyInstance): Promise<void>
   app.delete(
     '/v1/sessions/:session/checkpoints/:id',
     {
+      config: { access: 'admin' },
       schema: {
         operationId: 'deleteCheckpoint',
         summary: 'Delete a checkpoint',
@@ -141,6 +144,7 @@ export async function checkpointRoutes(instance: FastifyInstance): Promise<void>
   app.post(
     '/v1/sessions/:session/checkpoints/:id/restore',
     {
+      config: { access: 'admin' },
       schema: {
         operationId: 'restoreCheckpoint',
         summary: 'Put the session back to a checkpoint',
@@ -151,7 +155,7 @@ export async function checkpointRoutes(instance: FastifyInstance): Promise<void>
         headers: ChangeHeaders,
         response: {
           200: json('Session', 'The document after it.'),
-          ...problems('session_not_found', 'checkpoint_not_found', ...changeProblems),
+          ...problems('session_not_found', 'checkpoint_not_found', ...changeProblems, 'insufficient_memory'),
         },
       },
     },

@@ -25,7 +25,7 @@ export async function eventRoutes(instance: FastifyInstance): Promise<void> {
   app.get(
     '/v1/sessions/:session/events',
     {
-      config: { isEndless: true },
+      config: { access: 'read', isEndless: true },
       schema: {
         operationId: 'streamEvents',
         summary: 'Follow what happens to a session',
@@ -62,6 +62,7 @@ export async function eventRoutes(instance: FastifyInstance): Promise<void> {
       if (request.method === 'HEAD') return reply.headers(headers).send();
       app.eventStreams.requireRoom();
       reply.hijack();
+      app.admission.stepAside(reply.raw);
       app.eventStreams.open(reply.raw, headers, events, missed);
       return reply;
     },

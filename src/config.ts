@@ -1,9 +1,18 @@
 /** The environment (and a `.env` file) as a frozen Config; nothing else reads it. `.env.example` documents each variable. */
+import { isIPv4 } from 'node:net';
 import { availableParallelism, totalmem } from 'node:os';
 import type { Ajv, ErrorObject } from 'ajv';
 import { envSchema } from 'env-schema';
 import { type Static, Type } from 'typebox';
-import { bodyBytesMaxDefault, keysMaxDefault, keysMaxMax, threadsMax } from './limits.ts';
+import {
+  bodyBytesMaxDefault,
+  diskFreeBytesMinDefault,
+  keysMaxDefault,
+  keysMaxMax,
+  requestsMaxDefault,
+  requestsMaxMax,
+  threadsMax,
+} from './limits.ts';
 
 const levels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'];
 /** The longest that a timer runs. */
@@ -17,10 +26,13 @@ const Environment = Type.Object({
   LOG_LEVEL: Type.Enum(levels, { default: 'info', description: `one of ${levels.join(', ')}` }),
   BODY_BYTES_MAX: integer(1024, bodyBytesMaxDefault, { default: bodyBytesMaxDefault }),
   MEMORY_BYTES_MAX: Type.Optional(integer(1, Number.MAX_SAFE_INTEGER)),
+  DISK_FREE_BYTES_MIN: integer(0, Number.MAX_SAFE_INTEGER, { default: diskFreeBytesMinDefault }),
+  REQUESTS_MAX: integer(1, requestsMaxMax, { default: requestsMaxDefault }),
   THREADS: Type.Optional(integer(0, threadsMax)),
   IDEMPOTENCY_KEYS: integer(1, keysMaxMax, { default: keysMaxDefault }),
   SHUTDOWN_TIMEOUT_MS: integer(1, millisecondsMax, { default: 30_000 }),
-  AUTH_FILE: Type.Optional(Type.Never({ description: 'unset, since this version of the server checks no tokens' })),
+  AUTH_FILE: Type.Optional(Type.String({ minLength: 1, description: 'the path of a file of tokens' })),
+  ALLOW_ANONYMOUS: Type.Enum(['true', 'false'], { default: 'false', description: 'true or false' }),
 });
 
 function integer(minimum: number, maximum: number, options: { default?: number } = {}) {
@@ -32,10 +44,16 @@ export interface Config {
   readonly port: number;
   readonly dataDir: string;
   readonly logLevel: string;
+  /** The file of tokens; without one, everybody may do everything. */
+  readonly authFile: string | undefined;
   /** A decoded request body, bytes. */
   readonly bodyBytesMax: number;
   /** Memory for the variables and slots of all sessions, bytes. */
   readonly memoryBytesMax: number;
+  /** What is to stay free on the disk of `dataDir`, bytes; 0: nothing is refused before it is full. */
+  readonly diskFreeBytesMin: number;
+  /** Requests that are worked on at a time; more are refused. */
+  readonly requestsMax: number;
   /** That share large steps, besides the one that talks to the network. */
   readonly threads: number;
   /** Idempotency keys that are remembered of each session. */
@@ -47,23 +65,46 @@ export interface Config {
 /** Throws an error that names each variable that is not valid, its rule, and what came. */
 export function readConfig(environment: NodeJS.ProcessEnv = process.env): Config {
   const values = readEnvironment(environment);
+  requireGuarded(values);
   return Object.freeze({
     host: values.HOST,
     port: values.PORT,
     dataDir: values.DATA_DIR,
     logLevel: values.LOG_LEVEL,
+    authFile: values.AUTH_FILE,
     bodyBytesMax: values.BODY_BYTES_MAX,
-    memoryBytesMax: values.MEMORY_BYTES_MAX ?? Math.floor(0.8 * machineMemory()),
+    memoryBytesMax: values.MEMORY_BYTES_MAX ?? Math.floor(0.8 * usableMemory(process.constrainedMemory(), totalmem())),
+    diskFreeBytesMin: values.DISK_FREE_BYTES_MIN,
+    requestsMax: values.REQUESTS_MAX,
     threads: values.THREADS ?? Math.min(availableParallelism(), threadsMax),
     keysMax: values.IDEMPOTENCY_KEYS,
     shutdownTimeoutMs: values.SHUTDOWN_TIMEOUT_MS,
   });
 }
 
-/** What the container may use or, outside one, what the machine has. */
-function machineMemory(): number {
-  const constrained = process.constrainedMemory() ?? 0;
-  return constrained > 0 ? Math.min(constrained, totalmem()) : totalmem();
+/** Throws where others could come in and nobody would ask them who they are, unless that is wanted. */
+function requireGuarded({ HOST, AUTH_FILE, ALLOW_ANONYMOUS }: Static<typeof Environment>): void {
+  const open = ALLOW_ANONYMOUS === 'true';
+  if (AUTH_FILE !== undefined && open) {
+    throw new Error('ALLOW_ANONYMOUS must not be true where AUTH_FILE says who may come in. Received: both');
+  }
+  if (AUTH_FILE !== undefined || open || isLoopback(HOST)) return;
+  const rule = 'HOST must be a loopback address (127.0.0.1, ::1 or localhost) as long as nobody needs a token';
+  const way =
+    'Set AUTH_FILE to a file of tokens (adamax-server token create), or ALLOW_ANONYMOUS=true to let everybody in';
+  throw new Error(`${rule}. Received: ${HOST}. ${way}`);
+}
+
+function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '::1' || (isIPv4(host) && host.startsWith('127.'));
+}
+
+/**
+ * What the container may use or, outside one, what the machine has. Without a limit, `constrained` is 0 or absent, or a number
+ * beyond all memory (2^64 here); with one, of version 1 or 2 of control groups, it is the limit.
+ */
+export function usableMemory(constrained: number | undefined, machine: number): number {
+  return constrained === undefined || constrained <= 0 ? machine : Math.min(constrained, machine);
 }
 
 function readEnvironment(environment: NodeJS.ProcessEnv): Static<typeof Environment> {

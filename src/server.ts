@@ -11,6 +11,8 @@ async function serve(): Promise<void> {
   const config = readConfig();
   const log = pino({ level: config.logLevel });
   const store = await Store.open(config, log);
+  if (config.authFile === undefined)
+    log.warn({ host: config.host }, 'no tokens: who reaches this address may do everything');
   const app = await build(config, store, log);
   closeWithGrace({ delay: config.shutdownTimeoutMs, logger: log }, async ({ signal, err }) => {
     if (err) log.fatal({ err }, 'an error that nothing caught');

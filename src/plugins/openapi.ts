@@ -1,14 +1,15 @@
 /** The OpenAPI document, generated from the routes' own schemas, and a page to read it, all of whose assets are local. */
-import { readFileSync } from 'node:fs';
 import swagger from '@fastify/swagger';
 import swaggerUi from '@fastify/swagger-ui';
-import type { FastifyInstance } from 'fastify';
+import type { FastifyInstance, FastifySchema } from 'fastify';
 import fp from 'fastify-plugin';
 import type { TSchema } from 'typebox';
 import { stringify } from 'yaml';
+import { roles } from '../access/token.ts';
 import { CheckpointInfo, CheckpointList } from '../schemas/checkpoint.ts';
 import { ProblemDetails } from '../schemas/common.ts';
 import { CheckpointEventJson, SessionEventJson, StepEventJson } from '../schemas/event.ts';
+import { Info } from '../schemas/info.ts';
 import { LookupBody } from '../schemas/lookup.ts';
 import { SessionBody } from '../schemas/new-session.ts';
 import { Health, Readiness } from '../schemas/service.ts';
@@ -16,6 +17,8 @@ import { FingerprintReply, ForkBody, SessionDocument, SessionList, SessionPatchB
 import { AssignmentsBody, GradientsBody, SlicesJson } from '../schemas/slices.ts';
 import { HeadReply, TensorsReply } from '../schemas/tensor-reply.ts';
 import { WorkerList } from '../schemas/worker.ts';
+import type { Access } from './authorisation.ts';
+import { packageVersion } from './package-version.ts';
 
 const components: readonly TSchema[] = [
   ProblemDetails,
@@ -39,6 +42,7 @@ const components: readonly TSchema[] = [
   SessionEventJson,
   Health,
   Readiness,
+  Info,
 ];
 
 const description = `Named optimizer sessions over plain HTTP: a model's variables and Adamax' slots in memory, gradients in,
@@ -51,6 +55,11 @@ export const openapi = fp(async (app: FastifyInstance) => {
       openapi: '3.1.0',
       info: { title: 'adamax-server', version: packageVersion(), description, license: { name: 'UNLICENSED' } },
       servers: [{ url: '/' }],
+      components: {
+        securitySchemes: {
+          token: { type: 'http', scheme: 'bearer', description: 'Where the server has tokens (AUTH_FILE).' },
+        },
+      },
       tags: [
         { name: 'sessions', description: 'Named optimizer sessions.' },
         { name: 'gradients', description: 'Steps.' },
@@ -61,24 +70,28 @@ export const openapi = fp(async (app: FastifyInstance) => {
         { name: 'service', description: 'The server itself.' },
       ],
     },
+    transform: ({ schema, url, route }) => ({ schema: withAccess(schema, route.config?.access), url }),
     refResolver: { buildLocalReference: (json) => String(json.$id) },
   });
   await app.register(swaggerUi, { routePrefix: '/docs' });
 });
 
+/** With what a route takes of who calls it. */
+function withAccess(schema: FastifySchema, access: Access | undefined): FastifySchema {
+  if (schema.hide || access === undefined) return schema;
+  if (access === 'open') return { ...schema, security: [] };
+  const needed =
+    access === 'any' ? 'any token' : `a token with the role ${roles.slice(roles.indexOf(access)).join(' or ')}`;
+  const { description } = schema as { description?: string };
+  return {
+    ...schema,
+    description: [description, `Takes ${needed}.`].filter((text) => text !== undefined).join('\n\n'),
+    // Without, too, where the server has no tokens.
+    security: [{ token: [] }, {}],
+  };
+}
+
 /** The document as the file `openapi.yaml` has it. */
 export function openapiYaml(app: FastifyInstance): string {
   return stringify(app.swagger(), { aliasDuplicateObjects: false, lineWidth: 120 });
-}
-
-/** Of the package that this file is in, whether it runs from the sources or built. */
-function packageVersion(): string {
-  for (let folder = new URL('.', import.meta.url); folder.pathname !== '/'; folder = new URL('..', folder)) {
-    try {
-      return JSON.parse(readFileSync(new URL('package.json', folder), 'utf8')).version;
-    } catch {
-      // Not here: one folder up.
-    }
-  }
-  return '0.0.0';
 }

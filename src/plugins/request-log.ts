@@ -1,4 +1,4 @@
-/** One log line for each request, when its reply is out: who asked for what, how large, how long, with which result. */
+/** One log line for each request, when its reply is out: who asked for what, how large, how long, with which result; overload is summed up. */
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import fp from 'fastify-plugin';
 import type { Logger } from 'pino';
@@ -10,6 +10,10 @@ export const requestLog = fp(async (app: FastifyInstance) => {
   app.addHook(
     'onResponse',
     synchronous((request, reply) => {
+      if (request.problemCode === 'overloaded') {
+        app.refusals.note();
+        return;
+      }
       if (!isLogged(request)) return;
       const params = request.params as { session?: string } | undefined;
       const fields = {

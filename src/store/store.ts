@@ -8,18 +8,22 @@ import { join } from 'node:path';
 import { Problem } from '../errors.ts';
 import type { ArrivedData } from '../journal/arrived-data.ts';
 import { makeFolder, storageProblem, syncFolder } from '../journal/files.ts';
+import type { Journal } from '../journal/journal.ts';
 import { Threads } from '../kernel/threads.ts';
 import type { Damage } from './checkpoint-folder.ts';
-import type { WrittenCheckpoint } from './checkpointer.ts';
 import { DataLock } from './data-lock.ts';
+import { DiskSpace, type DiskUse, type Measure } from './disk-space.ts';
+import { Figures } from './figures.ts';
 import type { HeldSession } from './held-session.ts';
 import type { RequestKey } from './idempotency.ts';
 import { Lifecycle, type NewSession } from './lifecycle.ts';
 import { notFound } from './live-session.ts';
 import type { Log } from './log.ts';
 import { MemoryBudget } from './memory-budget.ts';
+import { Mending } from './mending.ts';
 import { Names } from './names.ts';
 import type { Outcome } from './outcome.ts';
+import type { Quota } from './quota.ts';
 import type { ChangeRequest } from './requests.ts';
 import type { SessionFolder } from './session-folder.ts';
 import { type Started, start } from './start.ts';
@@ -33,6 +37,10 @@ export interface StoreConfig {
   readonly threads: number;
   /** Idempotency keys that are remembered of each session. */
   readonly keysMax: number;
+  /** What is to stay free on the folder's disk, bytes; 0, or none: nothing is refused before it is full. */
+  readonly diskFreeBytesMin?: number;
+  /** Another way to measure what is free there. */
+  readonly measureDisk?: Measure;
 }
 
 /** How far a start has come, what was found damaged, and why nothing can be changed, if that is so. */
@@ -48,11 +56,11 @@ export interface StoreStatus {
 }
 
 export class Store {
-  /** Told of every checkpoint that was written by rule. */
-  onCheckpoint: (written: WrittenCheckpoint) => void = () => undefined;
-  readonly #folder: string;
+  readonly disk: DiskSpace;
+  readonly folder: string;
+  readonly memory: MemoryBudget;
+  readonly figures = new Figures();
   readonly #keysMax: number;
-  readonly #memory: MemoryBudget;
   readonly #log: Log;
   readonly #lock: DataLock;
   readonly #threads: Threads;
@@ -61,17 +69,19 @@ export class Store {
   readonly #names: Names;
   readonly #damage: Damage[] = [];
   readonly #timer: NodeJS.Timeout;
+  readonly #mending: Mending;
   #started: Started | undefined;
-  #mending: Promise<void> | undefined;
   #expected: number | undefined;
   #replayed = 0;
   #ready = false;
 
-  private constructor({ dataDir, memoryBytesMax, threads, keysMax }: StoreConfig, lock: DataLock, log: Log) {
-    this.#folder = dataDir;
+  private constructor(config: StoreConfig, lock: DataLock, log: Log) {
+    const { dataDir, memoryBytesMax, threads, keysMax, diskFreeBytesMin = 0, measureDisk } = config;
+    this.folder = dataDir;
+    this.disk = new DiskSpace(dataDir, diskFreeBytesMin, log, measureDisk);
     this.#keysMax = keysMax;
     this.#names = new Names(keysMax);
-    this.#memory = new MemoryBudget(memoryBytesMax, () => this.held.reduce((sum, { bytes }) => sum + bytes, 0));
+    this.memory = new MemoryBudget(memoryBytesMax, () => this.held.reduce((sum, { bytes }) => sum + bytes, 0));
     this.#lock = lock;
     this.#threads = new Threads(threads);
     this.#log = log;
@@ -79,15 +89,18 @@ export class Store {
       sessions: this.#sessions,
       session: (name) => this.session(name),
       names: this.#names,
-      memory: this.#memory,
+      memory: this.memory,
+      disk: this.disk,
       threads: this.#threads,
       log,
       place: (each) => this.#place(each),
       recovered: () => this.#recovered(),
     });
+    this.#mending = new Mending(() => this.#mend(), log);
     this.#timer = setInterval(() => {
       for (const name of this.#sessions.keys()) this.#checkpointIfDue(name);
-      this.#mendIfBroken();
+      if (this.#ready && this.status.problem !== undefined) this.#mending.begin();
+      void this.disk.look();
     }, 1000).unref();
   }
 
@@ -96,7 +109,9 @@ export class Store {
     try {
       await makeFolder(join(config.dataDir, 'sessions'));
       await syncFolder(config.dataDir);
-      return new Store(config, await DataLock.acquire(config.dataDir), log);
+      const store = new Store(config, await DataLock.acquire(config.dataDir), log);
+      await store.disk.look();
+      return store;
     } catch (error) {
       const rule = 'DATA_DIR must be a folder that this server can write to and no other one uses';
       throw new Error(`${rule}. Received: ${config.dataDir} (${(error as Error).message})`, { cause: error });
@@ -106,9 +121,9 @@ export class Store {
   /** Brings every session back: its newest good checkpoint, and the changes behind it. */
   async recover(): Promise<void> {
     const started = performance.now();
-    await rm(join(this.#folder, 'trash'), { recursive: true, force: true });
+    await rm(join(this.folder, 'trash'), { recursive: true, force: true });
     this.#started = await start({
-      folder: this.#folder,
+      folder: this.folder,
       names: this.#names,
       keysMax: this.#keysMax,
       place: (name) => this.#place(name),
@@ -140,10 +155,15 @@ export class Store {
     };
   }
 
+  /** What holds the sessions' changes, once they are all back. */
+  get journal(): Journal | undefined {
+    return this.#started?.journal;
+  }
+
   /** Throws if the data folder cannot be written to. */
   async probe(): Promise<void> {
     this.#started?.journal.requireWritable();
-    const path = join(this.#folder, 'probe.tmp');
+    const path = join(this.folder, 'probe.tmp');
     try {
       await writeFile(path, 'probe');
       await rm(path, { force: true });
@@ -168,6 +188,12 @@ export class Store {
     return held?.live.log.begin(bodyBytes);
   }
 
+  /** Whether such a request to `name` is going to be written: a repeat is not, nor a change that the journal does not get. */
+  isWritten(name: string, use: DiskUse, key: string | undefined): boolean {
+    if (key !== undefined && this.#names.knows(name, key)) return false;
+    return use === 'session' || (this.#ready && this.#sessions.get(name)?.live.log.isOn === true);
+  }
+
   /** All by name. Throws `recovering` until they are all back. */
   list(): HeldSession[] {
     this.#recovered();
@@ -179,9 +205,9 @@ export class Store {
     return [...this.#sessions.values()];
   }
 
-  /** Creates a session; it is on the disk when this returns. Throws `session_exists`. */
-  create(name: string, wanted: NewSession, key?: RequestKey): Promise<Outcome<HeldSession>> {
-    return this.#lifecycle.create(name, wanted, key);
+  /** Creates a session; it is on the disk when this returns. Throws `session_exists` and `session_quota_exceeded`. */
+  create(name: string, wanted: NewSession, key?: RequestKey, quota?: Quota): Promise<Outcome<HeldSession>> {
+    return this.#lifecycle.create(name, wanted, key, quota);
   }
 
   /**
@@ -193,18 +219,14 @@ export class Store {
     into: string,
     iterations: number | undefined,
     request: ChangeRequest,
+    quota?: Quota,
   ): Promise<Outcome<HeldSession>> {
-    return this.#lifecycle.fork(name, into, iterations, request);
+    return this.#lifecycle.fork(name, into, iterations, request, quota);
   }
 
   /** Deletes a session and, unless they are to be kept, its checkpoints. */
   delete(name: string, keepCheckpoints: boolean, request: ChangeRequest): Promise<Outcome<void>> {
     return this.#lifecycle.delete(name, keepCheckpoints, request);
-  }
-
-  /** Lends memory for a request's body or reply; returns how to give it back. Throws `overloaded`, `insufficient_memory`. */
-  lend(bytes: number): () => void {
-    return this.#memory.lend(bytes);
   }
 
   /** From now on, who waits for a change answers with what there is. */
@@ -220,7 +242,7 @@ export class Store {
   /** Writes last checkpoints and gives the folder up. What fails is logged; the other sessions are saved all the same. */
   async close(): Promise<void> {
     clearInterval(this.#timer);
-    await this.#mending;
+    await this.#mending.attempt;
     for (const [name, held] of this.#sessions) {
       try {
         await held.close();
@@ -236,11 +258,14 @@ export class Store {
   #place(name: string): SessionFolder {
     return {
       name,
-      path: join(this.#folder, 'sessions', name),
-      aside: join(this.#folder, 'damaged', name),
+      path: join(this.folder, 'sessions', name),
+      aside: join(this.folder, 'damaged', name),
       onDamage: (damage) => this.#damaged(damage),
       onStep: () => this.#checkpointIfDue(name),
+      figures: this.figures,
       executor: this.#threads,
+      memory: this.memory,
+      disk: this.disk,
       keys: this.#names.keysOf(name),
       remember: (entry) => this.#names.remember(name, entry),
     };
@@ -264,22 +289,7 @@ export class Store {
     this.#sessions
       .get(name)
       ?.checkpoints.writeIfDue(Date.now())
-      ?.then((written) => this.onCheckpoint(written))
-      .catch((error) => this.#log.error({ session: name, error: String(error) }, 'a checkpoint could not be written'));
-  }
-
-  /** Tries to come back after a failure of the disk. */
-  #mendIfBroken(): void {
-    const problem = this.#ready ? this.#started?.journal.problem : undefined;
-    if (problem === undefined || this.#mending !== undefined) return;
-    this.#mending = this.#mend()
-      .then(
-        () => this.#log.warn({}, 'the disk takes changes again'),
-        (error) => this.#log.error({ error: String(error) }, 'no changes are taken: the disk fails'),
-      )
-      .finally(() => {
-        this.#mending = undefined;
-      });
+      ?.catch((error) => this.#log.error({ session: name, error: String(error) }, 'a checkpoint could not be written'));
   }
 
   async #mend(): Promise<void> {
