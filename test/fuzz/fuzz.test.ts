@@ -17,8 +17,8 @@ test(`${requests} requests, seed ${seed}`, { timeout: 600_000 }, async (t) => {
   const tally = await fuzz(api, { requests, seed, path: process.env.FUZZ_PATH });
   t.diagnostic(`\n${tally}`);
   for (const { id, parameters, bodies } of operationsOf(api.app.swagger() as unknown as Document)) {
-    assert.ok(tally.of(id, true) >= 5, `${id} must succeed some times. It did ${tally.of(id, true)} times`);
+    assert.ok(tally.of(id, true) >= 2, `${id} must succeed some times. It did ${tally.of(id, true)} times`);
     if (parameters.length + bodies.size === 0) continue;
-    assert.ok(tally.of(id, false) >= 5, `${id} must be refused some times. It was ${tally.of(id, false)} times`);
+    assert.ok(tally.of(id, false) >= 2, `${id} must be refused some times. It was ${tally.of(id, false)} times`);
   }
 });

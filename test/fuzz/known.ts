@@ -152,7 +152,7 @@ export const known: Known = {
     session: fc.constantFrom(...sessions, ...sessions.slice(0, 2), '~alpha~', '~alpha~', '~beta~'),
     variable: fc.constantFrom(...variables.map(({ name }) => name)),
     name: fc.constantFrom(...variables.map(({ name }) => name)),
-    id: fc.constantFrom('~checkpoint~', '~oldest~', '~oldest~', 'latest', 'ckpt-000001'),
+    id: fc.constantFrom('~checkpoint~', '~oldest~', '~oldest~', '~oldest~', 'latest'),
     worker: fc.constantFrom('one', 'two', 'three/ä'),
     base: fc.constantFrom('~iterations~', '~iterations~', '~iterations~', 0),
     since: fc.constantFrom('~revision~', 0, 1, 2),
