@@ -4,7 +4,7 @@ import type { FastifyInstance } from 'fastify';
 import parseRange from 'range-parser';
 import { Type } from 'typebox';
 import { Problem } from '../src/errors.ts';
-import { changeRequest, entityTag, noteReplay, refuseBody } from '../src/plugins/headers.ts';
+import { changeRequest, entityTag, noteReplay } from '../src/plugins/headers.ts';
 import {
   ChangeHeaders,
   CheckpointParams,
@@ -47,7 +47,6 @@ export async function checkpointRoutes(instance: FastifyInstance): Promise<void>
       },
     },
     async (request, reply) => {
-      refuseBody(request);
       const { session } = request.params;
       const { result, replayed } = await app.store.session(session).checkpoints.write(changeRequest(request));
       const { info, revision } = result;
@@ -161,7 +160,6 @@ export async function checkpointRoutes(instance: FastifyInstance): Promise<void>
       },
     },
     async (request, reply) => {
-      refuseBody(request);
       const { session, id } = request.params;
       const { result: view, replayed } = await app.store
         .session(session)

@@ -90,7 +90,8 @@ export async function variableRoutes(instance: FastifyInstance): Promise<void> {
     },
     (request, reply) => {
       const { session } = request.params;
-      const { name: names, since, dtype } = request.query;
+      const { since, dtype } = request.query;
+      const names = onceEach(request.query.name);
       const selection = select(session, names);
       const held = app.store.session(session);
       return answerTensors(request, reply, held, dtype, names, (receive) => {
@@ -190,7 +191,7 @@ export async function variableRoutes(instance: FastifyInstance): Promise<void> {
     },
     (request, reply) => {
       const { session, slot } = request.params;
-      return read(request, reply, session, slot, select(session, request.query.name), request.query);
+      return read(request, reply, session, slot, select(session, onceEach(request.query.name)), request.query);
     },
   );
 
@@ -267,3 +268,8 @@ export async function variableRoutes(instance: FastifyInstance): Promise<void> {
 }
 
 type Dtype = Static<typeof ReplyDtype>;
+
+/** A reply has each variable once, however often it is named. */
+function onceEach(names: readonly string[] | undefined): readonly string[] | undefined {
+  return names && [...new Set(names)];
+}

@@ -1,7 +1,7 @@
 /** The workers of a session: who they are and how they do, and back with those that were put aside. */
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
 import type { FastifyInstance } from 'fastify';
-import { changeRequest, entityTag, noteReplay, refuseBody } from '../src/plugins/headers.ts';
+import { changeRequest, entityTag, noteReplay } from '../src/plugins/headers.ts';
 import { ChangeHeaders, changeProblems, problems, query, SessionParams, WorkerParams } from '../src/schemas/common.ts';
 import { json } from '../src/schemas/content.ts';
 import { headJson } from '../src/schemas/tensor-reply.ts';
@@ -49,7 +49,6 @@ export async function workerRoutes(instance: FastifyInstance): Promise<void> {
       },
     },
     async (request, reply) => {
-      refuseBody(request);
       const { session, worker } = request.params;
       const { result: head, replayed } = await app.store.session(session).release(worker, changeRequest(request));
       noteReplay(reply, replayed);

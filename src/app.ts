@@ -2,14 +2,14 @@
 
 import { constants } from 'node:zlib';
 import compress from '@fastify/compress';
-import fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } from 'fastify';
+import fastify, { type FastifyBaseLogger, type FastifyInstance, type FastifyRequest, LogController } from 'fastify';
 import { routes } from '../routes/index.ts';
 import type { Config } from './config.ts';
 import { Problem } from './errors.ts';
 import { variableNameMax } from './limits.ts';
 import { auditLog } from './plugins/audit.ts';
 import { authorisation } from './plugins/authorisation.ts';
-import { bodies } from './plugins/bodies.ts';
+import { bodies, takesBody } from './plugins/bodies.ts';
 import { diskSpace } from './plugins/disk-space.ts';
 import { eventStreams } from './plugins/event-stream.ts';
 import { expectContinue } from './plugins/expect-continue.ts';
@@ -71,8 +71,11 @@ const compression = {
   customTypes: /^application\/(json|yaml|problem\+json)|^text\//,
   zlibOptions: { level: 1 },
   brotliOptions: { params: { [constants.BROTLI_PARAM_QUALITY]: 1 } },
-  onUnsupportedRequestEncoding: (encoding: string) =>
-    new Problem('unsupported_media_type', `Content-Encoding must be gzip, deflate or br. Received: ${encoding}`),
+  onUnsupportedRequestEncoding: (encoding: string, request: FastifyRequest) =>
+    new Problem(
+      takesBody(request) ? 'unsupported_media_type' : 'invalid_parameter',
+      `Content-Encoding must be gzip, deflate or br. Received: ${encoding}`,
+    ),
 };
 
 declare module 'fastify' {

@@ -1,6 +1,7 @@
 /**
  * Request bodies. A body is read chunk by chunk into one piece of memory, at most so much of it, and parsed there; tensors
- * are views of that memory. JSON is left to json-body.ts, safetensors are checked whole.
+ * are views of that memory. JSON is left to json-body.ts, safetensors are checked whole. Where a route takes no body, none is
+ * taken, whatever it says it is.
  */
 import type { IncomingMessage } from 'node:http';
 import type { Readable } from 'node:stream';
@@ -118,6 +119,10 @@ export const bodies = fp(async (app: FastifyInstance, { bodyBytesMax }: { bodyBy
     [...safetensorsTypes],
     parser(bodyBytesMax, '', (bytes, arrived) => new SafetensorsBody(bytes, arrived)),
   );
+  // Of a route that takes one, `checkContentType` has refused it.
+  app.addContentTypeParser('*', (request, _payload, done) => {
+    done(announcedBytes(request) === 0 ? null : unwanted(request));
+  });
 });
 
 /** A parser in Fastify's callback form: `parse` gets the whole body, at most `max` bytes, and owns it; what it throws is passed on. */
@@ -127,7 +132,8 @@ function parser(max: number, advice: string, parse: (bytes: Buffer, arrived: Arr
     payload: IncomingMessage,
     done: (error: Error | null, body?: unknown) => void,
   ): void => {
-    readBody(request, payload, max, advice, (error, bytes, arrived) => {
+    const isWanted = takesBody(request);
+    readBody(request, payload, isWanted ? max : unwantedBytesMax, advice, (error, bytes, arrived) => {
       let body: unknown;
       let problem = error;
       try {
@@ -135,10 +141,31 @@ function parser(max: number, advice: string, parse: (bytes: Buffer, arrived: Arr
       } catch (thrown) {
         problem = thrown as Error;
       }
-      if (problem === undefined) done(null, body);
+      if (!isWanted && (problem !== undefined || !isNothing(body))) done(unwanted(request));
+      else if (problem === undefined) done(null, body);
       else done(problem);
     });
   };
+}
+
+/** `{}` in whatever way it is written. */
+const unwantedBytesMax = 64;
+
+export function takesBody({ routeOptions }: FastifyRequest): boolean {
+  return routeOptions.schema?.body !== undefined;
+}
+
+/** Some clients cannot but send a body: an empty one, or `{}`, is as good as none. */
+function isNothing(body: unknown): boolean {
+  return body === undefined || JSON.stringify(body) === '{}';
+}
+
+/** What is still to come of it is not waited for, so the connection cannot be used again. */
+function unwanted({ headers }: FastifyRequest): Problem {
+  const received = headers['content-type'] ?? 'one';
+  return new Problem('invalid_parameter', `this request must have no body. Received: ${received}`, {
+    headers: { connection: 'close' },
+  });
 }
 
 /**

@@ -104,15 +104,6 @@ function notAcceptable({ headers }: FastifyRequest, available: readonly string[]
   return new Problem('not_acceptable', `Accept must allow one of ${available.join(', ')}. Received: ${headers.accept}`);
 }
 
-/** For calls that take no body: an empty one, or `{}`, is as good as none. */
-export function refuseBody(request: FastifyRequest): void {
-  const { body } = request;
-  if (body === undefined || body === null) return;
-  const member = body instanceof SafetensorsBody ? 'a safetensors file' : Object.keys(body)[0];
-  if (member !== undefined)
-    throw new Problem('invalid_parameter', `this request must have no body. Received: ${member}`);
-}
-
 /** A signal that is aborted when the client has gone. */
 export function clientGone(reply: FastifyReply): AbortSignal {
   const controller = new AbortController();

@@ -55,11 +55,10 @@ function details(problem: Problem, instance: string): ProblemDetails {
 
 /** Fastify's own errors, by their codes, in the words of the catalogue. */
 const translated: Record<string, ProblemCode> = {
-  FST_ERR_CTP_INVALID_MEDIA_TYPE: 'unsupported_media_type',
-  FST_ERR_CTP_INVALID_TYPE: 'unsupported_media_type',
+  // Where a body is wanted, its type has been looked at before Fastify does.
+  FST_ERR_CTP_INVALID_MEDIA_TYPE: 'invalid_parameter',
   FST_ERR_CTP_BODY_TOO_LARGE: 'body_too_large',
   FST_ERR_CTP_INVALID_CONTENT_LENGTH: 'malformed_body',
-  FST_ERR_CTP_EMPTY_TYPE: 'unsupported_media_type',
   FST_ERR_BAD_URL: 'invalid_parameter',
   FST_ERR_MAX_PARAM_LENGTH: 'invalid_parameter',
 };

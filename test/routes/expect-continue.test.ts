@@ -118,3 +118,15 @@ test('a request without a body that asks all the same is answered', async () => 
   assert.equal((await connection.next()).status, 200);
   connection.socket.destroy();
 });
+
+test('any other expectation is refused with a problem', async () => {
+  const before = await iterations();
+  const connection = await RawConnection.open(api);
+  connection.write(head('POST', path, { ...asking, expect: 'a miracle' }));
+  const reply = await connection.next();
+  assert.equal(reply.status, 400);
+  assert.equal(reply.json.code, 'invalid_parameter');
+  assert.equal(reply.json.detail, 'Expect must be 100-continue. Received: a miracle');
+  await connection.closed();
+  assert.equal(await iterations(), before);
+});

@@ -26,6 +26,17 @@ async function getJson(path: string): Promise<Json> {
 }
 
 describe('variables', () => {
+  test('that are named twice come once, in both formats and from slots too', async () => {
+    for (const path of ['variables', 'variables?since=0', 'slots/m']) {
+      const url = `/v1/sessions/read/${path}${path.includes('?') ? '&' : '?'}name=w&name=s&name=w`;
+      for (const accept of [safetensors, 'application/json']) {
+        const answer = succeeded(await api.call('GET', url, { headers: { accept } }));
+        const names = accept === safetensors ? [...answer.file.tensors.keys()] : Object.keys(answer.json.variables);
+        assert.deepEqual(names.sort(), path === 'variables?since=0' ? [] : ['s', 'w'], `${url} as ${accept}`);
+      }
+    }
+  });
+
   test('are read all together, with the head', async () => {
     const reply = await getJson('/v1/sessions/read/variables');
     const { variables, ...head } = reply;

@@ -39,7 +39,7 @@ export class OpenapiTruth {
     this.#ajv.addSchema({ $id: 'openapi', ...document });
     this.#templates = Object.keys(document.paths)
       .sort((a, b) => Number(a.includes('{')) - Number(b.includes('{')))
-      .map((template) => ({ template, pattern: new RegExp(`^${template.replaceAll(/\{[^}]+\}/g, '[^/]+')}$`) }));
+      .map((template) => ({ template, pattern: new RegExp(`^${template.replaceAll(/\{[^}]+\}/g, '[^/]*')}$`) }));
   }
 
   check(method: string, path: string, reply: Reply): void {
@@ -52,7 +52,8 @@ export class OpenapiTruth {
     seen.add(what);
     if (operation === undefined) {
       assert.ok([400, 404, 405].includes(reply.status), `${what} is not in the document`);
-      this.#checkBody(what, reply, { $ref: 'openapi#/components/schemas/Problem' });
+      if (method === 'HEAD') assert.equal(reply.bytes.length, 0, `${what} must have no body`);
+      else this.#checkBody(what, reply, { $ref: 'openapi#/components/schemas/Problem' });
       return;
     }
     const response = operation.responses[reply.status];
