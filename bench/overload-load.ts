@@ -27,6 +27,8 @@ export interface LoadReport {
   readonly latencies: { readonly accepted: Latencies; readonly refused: Latencies };
   /** p99 of the accepted, by the window of so many milliseconds in which they were answered. */
   readonly windows: readonly number[];
+  /** From the start to the last refusal, in milliseconds. */
+  readonly lastRefusal: number;
 }
 
 export const windowMs = 100;
@@ -104,6 +106,7 @@ class Load {
   readonly #windows: number[][] = [];
   #unsent = 0;
   #failed = 0;
+  #lastRefusal = 0;
   #underWay = 0;
 
   constructor(order: LoadOrder) {
@@ -132,6 +135,7 @@ class Load {
       unsent: this.#unsent,
       failed: this.#failed,
       latencies: { accepted: summary(accepted), refused: summary(refused) },
+      lastRefusal: this.#lastRefusal,
       windows: Array.from(this.#windows, (window = []) => summary(window).p99),
     };
   }
@@ -150,8 +154,10 @@ class Load {
       const window = Math.floor((now - this.#start) / windowMs);
       this.#windows[window] ??= [];
       this.#windows[window].push(now - since);
-    } else if (status === 503) this.#taken.refused.push(now - since);
-    else this.#failed++;
+    } else if (status === 503) {
+      this.#taken.refused.push(now - since);
+      this.#lastRefusal = now - this.#start;
+    } else this.#failed++;
   }
 
   #sendDue(nth: number): void {

@@ -18,8 +18,10 @@ export class Admission {
   readonly #max: number;
   readonly #places = new Map<ServerResponse, Place>();
   #counted = 0;
-  /** Of those counted, such as are over. */
+  /** Of those counted, such as were over in this round of the event loop. */
   #over = 0;
+  /** Whether requests are being taken off their sockets. */
+  #isRound = false;
 
   constructor(max: number) {
     this.#max = max;
@@ -35,6 +37,7 @@ export class Admission {
     this.#counted++;
     this.#places.set(reply, { request, standing: 'counted', moved: undefined });
     reply.once('close', () => this.#end(reply));
+    if (!this.#isRound) this.#beginRound();
     return true;
   }
 
@@ -69,17 +72,23 @@ export class Admission {
   }
 
   /**
-   * Its place is free at the end of the event loop's round: what is done at once waits in front of the server, not in it, so how
-   * much there is of it shows only in what one round finds.
+   * The event loop takes a request off each socket that has one, and small ones are done before the next is looked at; so how
+   * much there is shows in what one round finds. Places that become free during it are so at its end.
    */
-  #end(reply: ServerResponse): void {
-    const place = this.#places.get(reply) as Place;
-    this.#places.delete(reply);
-    if (place.standing !== 'counted') return;
-    if (this.#over++ > 0) return;
+  #beginRound(): void {
+    this.#isRound = true;
     setImmediate(() => {
+      this.#isRound = false;
       this.#counted -= this.#over;
       this.#over = 0;
     });
+  }
+
+  #end(reply: ServerResponse): void {
+    const { standing } = this.#places.get(reply) as Place;
+    this.#places.delete(reply);
+    if (standing !== 'counted') return;
+    if (this.#isRound) this.#over++;
+    else this.#counted--;
   }
 }

@@ -54,11 +54,18 @@ test('as many as the bound are let in, and no more, until one is over', async ()
 });
 
 test('one that is over in no time keeps its place until the round of the event loop is', async () => {
-  const [first] = exchanges as [Exchange];
-  first.reply.emit('close');
+  await exchanges[0]?.end();
+  enter().reply.emit('close');
   assert.ok(isFull(), 'a place must not be used twice in a round');
   await nextRound();
   enter();
+});
+
+test('one that is over while no requests come gives up its place at once', async () => {
+  await nextRound();
+  exchanges[0]?.reply.emit('close');
+  enter();
+  assert.ok(isFull(), 'the bound must hold');
 });
 
 test('one that waits has no place, and takes one when it goes on, whoever has come meanwhile', async () => {
