@@ -97,8 +97,11 @@ export const bodies = fp(async (app: FastifyInstance, { bodyBytesMax }: { bodyBy
     }),
   );
   // The handler is done with a body when it replies; if it never does, nobody else gets the buffer.
-  app.addHook('onSend', ({ body }, _reply, _payload, done) => {
+  app.addHook('onSend', (request, reply, _payload, done) => {
+    const { body, headers, raw } = request;
     if (body instanceof SafetensorsBody) body.release();
+    // Node takes what was to be decompressed for read, and would never come to the next request behind what is left of it.
+    if (headers['content-encoding'] !== undefined && !raw.complete) reply.header('connection', 'close');
     done();
   });
   app.addContentTypeParser(

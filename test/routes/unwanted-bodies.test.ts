@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { after, describe, test } from 'node:test';
 import { type Call, safetensors, startApi } from '../support/api.ts';
 import { create, refused, succeeded } from '../support/calls.ts';
+import { head, RawConnection } from '../support/raw-connection.ts';
 
 const api = await startApi({ after });
 await create(api, 'spare', { w: { values: [1, 2] } });
@@ -55,6 +56,24 @@ describe('at an address that is none, nothing is said of a body', () => {
   for (const [name, call] of bodies) {
     test(name, async () => {
       refused(await api.call('POST', '/v1/nowhere', call), 'route_not_found');
+    });
+  }
+});
+
+describe('a compressed body that is not read to its end ends the connection, which would hang', () => {
+  const requests: [string, string, string, number][] = [
+    ['where none is taken', 'GET', '/v1/sessions/spare', 200],
+    ['where it is not what it says', 'POST', '/v1/sessions/spare/gradients', 400],
+  ];
+  for (const [name, method, to, status] of requests) {
+    test(name, async () => {
+      const connection = await RawConnection.open(api);
+      const headers = { 'content-type': 'application/json', 'content-encoding': 'gzip', 'content-length': 300_000 };
+      connection.write(head(method, to, headers), Buffer.alloc(200_000));
+      const reply = await connection.next();
+      assert.equal(reply.status, status);
+      assert.equal(reply.headers.connection, 'close');
+      await connection.closed();
     });
   }
 });
