@@ -104,21 +104,24 @@ export async function serviceRoutes(instance: FastifyInstance): Promise<void> {
     async (_request, reply) => reply.type('application/yaml').send(openapiYaml(app)),
   );
 
-  app.get(
-    '/docs/errors',
-    {
-      schema: {
-        operationId: 'getErrors',
-        summary: 'The catalogue of errors, as a page',
-        tags,
-        response: {
-          200: { description: 'A table.', content: { 'text/html': { schema: Type.String() } } },
-          ...problems(),
+  await app.register(async (pages) => {
+    await app.securePages(pages);
+    pages.get(
+      '/docs/errors',
+      {
+        schema: {
+          operationId: 'getErrors',
+          summary: 'The catalogue of errors, as a page',
+          tags,
+          response: {
+            200: { description: 'A table.', content: { 'text/html': { schema: Type.String() } } },
+            ...problems(),
+          },
         },
       },
-    },
-    async (_request, reply) => reply.type('text/html; charset=utf-8').send(errorPage()),
-  );
+      async (_request, reply) => reply.type('text/html; charset=utf-8').send(errorPage()),
+    );
+  });
 }
 
 /** Where the `type` of every problem points to. */

@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { parseEnv } from 'node:util';
 import { type Config, readConfig } from '../src/config.ts';
+import { connectionTimes } from '../src/limits.ts';
 import { Store } from '../src/store/store.ts';
 import { launch, temporaryFolder } from './support/server-process.ts';
 
@@ -26,6 +27,9 @@ test('with nothing set, every variable has the default that .env.example documen
     threads: Math.min(availableParallelism(), 16),
     keysMax: 10_000,
     shutdownTimeoutMs: 30_000,
+    tls: undefined,
+    corsOrigins: [],
+    connections: { ...connectionTimes, max: 8_192, bytesPerSecondMin: 8_192 },
   });
   assert.ok(memoryBytesMax > 0 && memoryBytesMax <= 0.8 * totalmem());
 });

@@ -13,6 +13,8 @@ import { dataFileBytesMin, jsonBodyBytesMax, lentBytesMin } from '../limits.ts';
 import { bodyPool, copyBytes } from '../tensor/buffer-pool.ts';
 import { parseSafetensors, type SafetensorsFile } from '../tensor/safetensors.ts';
 import { askForBody } from './expect-continue.ts';
+import { hasGone } from './http2.ts';
+import { parseJson } from './json-body.ts';
 import { synchronous } from './synchronous.ts';
 
 export const safetensorsTypes = ['application/vnd.safetensors', 'application/octet-stream'] as const;
@@ -66,7 +68,7 @@ export function lendMemory(reply: FastifyReply, bytes: number): void {
   if (bytes < lentBytesMin) return;
   const giveBack = reply.server.store.lend(bytes);
   // To a client that has gone while its request waited.
-  if (reply.raw.destroyed) giveBack();
+  if (hasGone(reply.raw)) giveBack();
   else reply.raw.once('close', giveBack);
 }
 
@@ -187,21 +189,6 @@ export function mediaType(contentType: string): string {
   return (end < 0 ? contentType : contentType.slice(0, end)).trim().toLowerCase();
 }
 
-function parseJson(bytes: Uint8Array): unknown {
-  let text: string;
-  try {
-    text = new TextDecoder('utf-8', { fatal: true }).decode(bytes);
-  } catch (cause) {
-    throw new Problem('malformed_body', 'a JSON body must be UTF-8. Received: other bytes', { cause });
-  }
-  try {
-    return JSON.parse(text);
-  } catch (cause) {
-    const reason = cause instanceof SyntaxError ? cause.message : 'it is nested too deep';
-    throw new Problem('malformed_body', `a JSON body must be well-formed. Received: ${reason}`, { cause });
-  }
-}
-
 /** Reads the whole body, decompressed, and calls `done` once. Fails with `body_too_large` as soon as that is known. */
 function readBody(
   request: FastifyRequest,
@@ -229,8 +216,10 @@ function readBody(
     bodyPool.give(buffer);
     buffer = larger;
   };
+  const arrival = { bytes: () => filled, fail: (problem: Error): void => fail(problem) };
   /** Nothing more is heard of the body, whatever becomes of its stream. */
   const deafen = (): void => {
+    request.server.pace.end(arrival);
     payload
       .off('data', take)
       .off('end', end)
@@ -256,11 +245,17 @@ function readBody(
     if (checksum !== undefined) checksum = crc32(chunk, checksum);
   };
   const end = (): void => {
+    // Over HTTP/2 a body that is cut ends like any other.
+    if (request.raw.aborted || (length !== undefined && filled < length)) {
+      cut();
+      return;
+    }
     deafen();
     if (checksum !== undefined) request.bodyDigest = `${filled}-${checksum.toString(16)}`;
     done(undefined, buffer.subarray(0, filled), arrived);
   };
   const cut = (): void => fail(Object.assign(new Error('aborted'), { code: 'ECONNRESET' }));
+  request.server.pace.begin(arrival);
   // A body to be decompressed comes paused.
   payload.on('data', take).on('end', end).on('error', fail).on('close', cut).resume();
 }

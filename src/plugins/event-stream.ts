@@ -12,6 +12,7 @@ import { Problem } from '../errors.ts';
 import { listenerBufferBytesMax, listenersMax } from '../limits.ts';
 import { encodeEvent } from '../schemas/event.ts';
 import type { SessionEvents, Told } from '../store/session-events.ts';
+import { hasGone } from './http2.ts';
 
 /** For clients: how soon to come back. */
 const greeting = 'retry: 1000\n\n';
@@ -180,7 +181,7 @@ export class EventStreams {
   }
 
   #give(raw: ServerResponse, bytes: Buffer): void {
-    if (raw.destroyed || raw.writableEnded || bytes.length === 0) return;
+    if (hasGone(raw) || raw.writableEnded || bytes.length === 0) return;
     if (raw.writableLength > listenerBufferBytesMax) {
       this.#onCut();
       raw.destroy();
@@ -205,7 +206,7 @@ function add(channel: Channel, text: string): void {
 
 /** Who does not read what is left cannot hold the end up. */
 function end(raw: ServerResponse): void {
-  if (raw.destroyed || raw.writableEnded) return;
+  if (hasGone(raw) || raw.writableEnded) return;
   const timer = setTimeout(() => raw.destroy(), endGraceMs).unref();
   raw.once('close', () => clearTimeout(timer)).end();
 }

@@ -63,7 +63,10 @@ export const openapi = fp(async (app: FastifyInstance) => {
     },
     refResolver: { buildLocalReference: (json) => String(json.$id) },
   });
-  await app.register(swaggerUi, { routePrefix: '/docs' });
+  await app.register(async (pages) => {
+    await app.securePages(pages);
+    await pages.register(swaggerUi, { routePrefix: '/docs' });
+  });
 });
 
 /** The document as the file `openapi.yaml` has it. */

@@ -123,7 +123,14 @@ export const ProblemDetails = Type.Object(
 
 export type ProblemDetails = Static<typeof ProblemDetails>;
 
-const always: ProblemCode[] = ['invalid_parameter', 'recovering', 'shutting_down', 'internal'];
+const always: ProblemCode[] = [
+  'invalid_parameter',
+  'request_timeout',
+  'headers_too_large',
+  'recovering',
+  'shutting_down',
+  'internal',
+];
 
 /** The responses of a route that can meet these problems, besides those that any route can meet. */
 export function problems(...codes: ProblemCode[]) {
