@@ -268,9 +268,11 @@ function arriving(request: FastifyRequest, bytes: number): ArrivedData | undefin
 }
 
 /** The length that the headers give a body; `undefined` where it comes compressed or in chunks, and 0 where there is none. */
-function announcedBytes({ headers }: FastifyRequest): number | undefined {
+function announcedBytes({ headers, raw }: FastifyRequest): number | undefined {
+  const length = headers['content-length'];
   if (headers['content-encoding'] !== undefined || headers['transfer-encoding'] !== undefined) return undefined;
-  return Number(headers['content-length'] ?? 0);
+  // Over HTTP/2 any body may come without its length.
+  return length === undefined && raw.httpVersionMajor === 2 ? undefined : Number(length ?? 0);
 }
 
 /** What is still to come of the body is not waited for, so the connection cannot be used again. */

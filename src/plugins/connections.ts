@@ -35,7 +35,11 @@ export const connections = fp(async (app: FastifyInstance, { config, listener, c
   );
   app.addHook('onSend', (request, reply, _payload, done) => {
     const stream = http2Stream(reply.raw);
-    if (stream !== undefined) leaveBody(request, stream);
+    if (stream !== undefined) {
+      // Of HTTP/1.1, where Fastify too sets it.
+      reply.removeHeader('connection');
+      leaveBody(request, stream);
+    }
     done();
   });
   app.addHook(

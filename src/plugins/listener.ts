@@ -70,6 +70,9 @@ export class Listener {
       rejectUnauthorized: credentials.ca !== undefined,
       allowHTTP1: true,
       handshakeTimeout: this.#bounds.headerMs,
+      noDelay: true,
+      // Among it Node counts replies on their way, whose memory has bounds of its own; new requests are refused beyond it.
+      maxSessionMemory: streamsMax * 4,
       maxHeaderListPairs: headerFieldsMax + pseudoFields,
       settings: {
         initialWindowSize: streamWindowBytes,

@@ -75,3 +75,17 @@ export function refused(answer: Answer, code: ProblemCode, applied = false): Jso
   assert.equal(problem.applied, applied);
   return problem;
 }
+
+/** Memory that is lent to requests under way, as refusals say it: of more than there can be, and of all that there can be. */
+export function lentBytes({ store }: Api): number {
+  const refusal = (bytes: number): string => {
+    try {
+      store.lend(bytes)();
+      return 'beside 0';
+    } catch (error) {
+      return (error as Error).message;
+    }
+  };
+  const left = /fit into the (\d+) bytes/.exec(refusal(Number.MAX_SAFE_INTEGER))?.[1];
+  return Number(/beside (\d+)$/.exec(refusal(Number(left)))?.[1]);
+}
