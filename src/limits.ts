@@ -71,7 +71,7 @@ export const bytesPerSecondMinMin = 256;
 export const bytesPerSecondMinMax = MiB;
 /** A large reply is handed to its connection in pieces of that size, each of which its client must take in time. */
 export const replyPieceBytes = MiB;
-/** The fields of a request's header together: names, values and what stands between them. What others allow too. */
+/** The address and the fields of a request's header, names and values together: what others allow too. */
 export const headerBytesMax = 16 * KiB;
 /** Fields of a request's header: browsers and proxies send some 30. */
 export const headerFieldsMax = 100;

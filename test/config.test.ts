@@ -48,13 +48,16 @@ const accepted: [string, string, keyof Config, unknown][] = [
   ['THREADS', '0', 'threads', 0],
   ['THREADS', '16', 'threads', 16],
   ['SHUTDOWN_TIMEOUT_MS', '2147483647', 'shutdownTimeoutMs', 2 ** 31 - 1],
+  ['CORS_ORIGINS', '*', 'corsOrigins', ['*']],
+  ['CORS_ORIGINS', 'https://a.example', 'corsOrigins', ['https://a.example']],
+  ['CORS_ORIGINS', 'https://a.example, http://b:8081', 'corsOrigins', ['https://a.example', 'http://b:8081']],
   ['IDEMPOTENCY_KEYS', '1', 'keysMax', 1],
   ['IDEMPOTENCY_KEYS', '1000000', 'keysMax', 1_000_000],
 ];
 for (const [name, value, member, expected] of accepted) {
   test(`${name}=${value} is taken`, () => {
     const config = readConfig({ [name]: value });
-    assert.equal(config[member], expected);
+    assert.deepEqual(config[member], expected);
     assert.ok(Object.isFrozen(config));
   });
 }
@@ -79,6 +82,13 @@ const refused: [string, string, RegExp][] = [
   ['IDEMPOTENCY_KEYS', '0', /an integer from 1 to 1000000/],
   ['SHUTDOWN_TIMEOUT_MS', '0', /an integer from 1 to 2147483647/],
   ['SHUTDOWN_TIMEOUT_MS', '2147483648', /an integer from 1 to 2147483647/],
+  ...['https://a.example/', 'a.example', 'https://*.example', '*,https://a.example', 'null', ''].map(
+    (origins): [string, string, RegExp] => ['CORS_ORIGINS', origins, /\* or a list of origins/],
+  ),
+  ['CONNECTIONS_MAX', '0', /an integer from 1 to 1048576/],
+  ['CONNECTIONS_MAX', '1048577', /an integer from 1 to 1048576/],
+  ['BYTES_PER_SECOND_MIN', '255', /an integer from 256 to 1048576/],
+  ['BYTES_PER_SECOND_MIN', '1048577', /an integer from 256 to 1048576/],
   ['AUTH_FILE', 'tokens.json', /unset, since this version of the server checks no tokens/],
   ['AUTH_FILE', '', /unset/],
 ];
@@ -93,6 +103,44 @@ for (const [name, value, rule] of refused) {
       },
     );
   });
+}
+
+describe('the bounds of connections', () => {
+  for (const value of [1, 1_048_576]) {
+    test(`CONNECTIONS_MAX=${value} is taken`, () => {
+      assert.equal(readConfig({ CONNECTIONS_MAX: String(value) }).connections.max, value);
+    });
+  }
+  for (const value of [256, 1_048_576]) {
+    test(`BYTES_PER_SECOND_MIN=${value} is taken`, () => {
+      assert.equal(readConfig({ BYTES_PER_SECOND_MIN: String(value) }).connections.bytesPerSecondMin, value);
+    });
+  }
+});
+
+describe('TLS needs a certificate and its key', () => {
+  test('both are taken, with or without TLS_CA', () => {
+    const both = { TLS_CERT: 'a.crt', TLS_KEY: 'a.key' };
+    assert.deepEqual(readConfig(both).tls, { cert: 'a.crt', key: 'a.key', ca: undefined });
+    assert.deepEqual(readConfig({ ...both, TLS_CA: 'ca.crt' }).tls, { cert: 'a.crt', key: 'a.key', ca: 'ca.crt' });
+  });
+  for (const given of [['TLS_CERT'], ['TLS_KEY'], ['TLS_CA'], ['TLS_CERT', 'TLS_CA']]) {
+    test(`${given.join(' and ')} alone is refused`, () => {
+      const environment = Object.fromEntries(given.map((name) => [name, 'file']));
+      const { message } = assertThrown(() => readConfig(environment));
+      const rule = 'TLS_CERT and TLS_KEY must both be set where one of them or TLS_CA is';
+      assert.equal(message, `${rule}. Received: ${given.join(', ')}`);
+    });
+  }
+});
+
+function assertThrown(task: () => unknown): Error {
+  try {
+    task();
+  } catch (error) {
+    return error as Error;
+  }
+  return assert.fail('it must be refused');
 }
 
 test('several mistakes are named at once', () => {

@@ -34,7 +34,9 @@ export class CredentialsWatch {
   readonly #log: FastifyBaseLogger;
   readonly #use: (credentials: Credentials) => void;
   readonly #timer: NodeJS.Timeout;
-  /** What the files had, or why they could not be read. */
+  /** What the files had that was judged last, or why they could not be read. */
+  #judged: string;
+  /** The same at the last look: what is still being written has changed by the next. */
   #seen: string;
   #isLooking = false;
 
@@ -46,7 +48,8 @@ export class CredentialsWatch {
     this.#files = files;
     this.#log = options.log;
     this.#use = options.use;
-    this.#seen = textOf(first);
+    this.#judged = textOf(first);
+    this.#seen = this.#judged;
     this.#timer = setInterval(() => void this.#look(), options.checkMs).unref();
   }
 
@@ -60,8 +63,10 @@ export class CredentialsWatch {
     const read = await readAll(this.#files).catch((error: Error) => error);
     this.#isLooking = false;
     const text = read instanceof Error ? read.message : textOf(read);
-    if (text === this.#seen) return;
+    const isStable = text === this.#seen;
     this.#seen = text;
+    if (!isStable || text === this.#judged) return;
+    this.#judged = text;
     try {
       if (read instanceof Error) throw read;
       check(read);

@@ -93,7 +93,8 @@ export class Listener {
   #bound(server: Server): void {
     server.maxConnections = this.#bounds.max;
     Object.assign(server, {
-      maxHeaderSize: headerBytesMax,
+      // Node's is the first that is too much.
+      maxHeaderSize: headerBytesMax + 1,
       // Beyond its own number Node passes over fields without a word; plugins/pace.ts refuses them.
       maxHeadersCount: 0,
       requireHostHeader: true,

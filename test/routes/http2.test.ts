@@ -232,7 +232,7 @@ test('the end of the server answers what is under way and tells connections to g
   const waiting = own.call('GET', '/v1/sessions/ended/variables', {
     headers: { 'if-none-match': '"0"', prefer: 'wait=50' },
   });
-  const stream = own.stream('GET', '/v1/sessions/ended/events');
+  const stream = own.stream('GET', '/v1/sessions/ended/events').resume();
   await once(stream, 'response');
   const body = Buffer.from(JSON.stringify(gradients));
   const headers = { 'content-type': 'application/json', 'content-length': body.length };
