@@ -45,7 +45,8 @@ export const connections = fp(async (app: FastifyInstance, { config, listener, c
   app.addHook(
     'onResponse',
     synchronous(({ raw }) => {
-      if (raw.complete || raw.httpVersionMajor === 2) return;
+      // One that came over no connection at all does not say.
+      if (raw.complete !== false || raw.httpVersionMajor === 2) return;
       const { socket } = raw;
       const timer = setTimeout(() => socket.destroy(), lingerMs).unref();
       raw.once('close', () => clearTimeout(timer));

@@ -17,6 +17,13 @@ export function hasGone(raw: ServerResponse): boolean {
   return stream === undefined ? raw.destroyed : stream.destroyed;
 }
 
+/** Ends a reply half way, so that its client knows. */
+export function cutOff(raw: ServerResponse): void {
+  const stream = http2Stream(raw);
+  if (stream === undefined) raw.destroy();
+  else stream.close(constants.NGHTTP2_CANCEL);
+}
+
 /** No request is to come on the reply's connection after this one: `Connection: close`, or a GOAWAY. */
 export function endConnection(reply: FastifyReply): void {
   const stream = http2Stream(reply.raw);

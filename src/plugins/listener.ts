@@ -81,6 +81,8 @@ export class Listener {
       },
     });
     this.#secure.push(server);
+    // Who has not come through the handshake in time, or at all, cannot be answered.
+    server.on('tlsClientError', (_error, socket) => socket.destroy());
     server.on('session', (session) => {
       this.sessions.add(session);
       session.once('close', () => this.sessions.delete(session));

@@ -11,7 +11,7 @@ import fp from 'fastify-plugin';
 import type { ConnectionBounds } from '../config.ts';
 import { Problem } from '../errors.ts';
 import { replyPieceBytes } from '../limits.ts';
-import { hasGone } from './http2.ts';
+import { cutOff, hasGone } from './http2.ts';
 
 /** A body on its way. */
 export interface Arrival {
@@ -56,7 +56,7 @@ export class Pace {
       if (bytes - progress.bytes < bytesMin) arrival.fail(tooSlow(bytesMin, bodyMs, bytes - progress.bytes));
       else this.#arrivals.set(arrival, { bytes, looks: 0 });
     }
-    for (const { raw } of replies) if (this.#isStalled(raw)) raw.destroy();
+    for (const { raw } of replies) if (this.#isStalled(raw)) cutOff(raw);
   }
 
   /** Whether of what waits for a client nothing was taken for so long as a piece may take. */
