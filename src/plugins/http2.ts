@@ -20,8 +20,13 @@ export function hasGone(raw: ServerResponse): boolean {
 /** Ends a reply half way, so that its client knows. */
 export function cutOff(raw: ServerResponse): void {
   const stream = http2Stream(raw);
-  if (stream === undefined) raw.destroy();
-  else stream.close(constants.NGHTTP2_CANCEL);
+  if (stream === undefined) {
+    raw.destroy();
+    return;
+  }
+  stream.close(constants.NGHTTP2_CANCEL);
+  // Else it would wait for its client to take what was written.
+  stream.destroy();
 }
 
 /** No request is to come on the reply's connection after this one: `Connection: close`, or a GOAWAY. */
