@@ -53,6 +53,7 @@ export async function eventRoutes(instance: FastifyInstance): Promise<void> {
       const last = request.headers['last-event-id'];
       const missed = last === undefined ? [] : events.after(last);
       const headers = {
+        ...(reply.getHeaders() as Record<string, string>),
         'content-type': 'text/event-stream',
         'cache-control': 'no-store',
         // Proxies of nginx' kind would gather it first.

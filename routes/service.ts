@@ -111,22 +111,25 @@ export async function serviceRoutes(instance: FastifyInstance): Promise<void> {
     async (_request, reply) => reply.type('application/yaml').send(openapiYaml(app)),
   );
 
-  app.get(
-    '/docs/errors',
-    {
-      config: { access: 'any' },
-      schema: {
-        operationId: 'getErrors',
-        summary: 'The catalogue of errors, as a page',
-        tags,
-        response: {
-          200: { description: 'A table.', content: { 'text/html': { schema: Type.String() } } },
-          ...problemsFor('any'),
+  await app.register(async (pages) => {
+    await app.securePages(pages);
+    pages.get(
+      '/docs/errors',
+      {
+        config: { access: 'any' },
+        schema: {
+          operationId: 'getErrors',
+          summary: 'The catalogue of errors, as a page',
+          tags,
+          response: {
+            200: { description: 'A table.', content: { 'text/html': { schema: Type.String() } } },
+            ...problemsFor('any'),
+          },
         },
       },
-    },
-    async (_request, reply) => reply.type('text/html; charset=utf-8').send(errorPage()),
-  );
+      async (_request, reply) => reply.type('text/html; charset=utf-8').send(errorPage()),
+    );
+  });
 }
 
 /** Where the `type` of every problem points to. */

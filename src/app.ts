@@ -10,13 +10,18 @@ import { variableNameMax } from './limits.ts';
 import { auditLog } from './plugins/audit.ts';
 import { authorisation } from './plugins/authorisation.ts';
 import { bodies, takesBody } from './plugins/bodies.ts';
+import { browsers } from './plugins/browsers.ts';
+import { readCredentials } from './plugins/certificate.ts';
+import { connections } from './plugins/connections.ts';
 import { diskSpace } from './plugins/disk-space.ts';
 import { eventStreams } from './plugins/event-stream.ts';
 import { expectContinue } from './plugins/expect-continue.ts';
 import { info } from './plugins/info.ts';
+import { Listener } from './plugins/listener.ts';
 import { metrics } from './plugins/metrics.ts';
 import { openapi } from './plugins/openapi.ts';
 import { overload } from './plugins/overload.ts';
+import { pace } from './plugins/pace.ts';
 import { pipelined } from './plugins/pipelined.ts';
 import { answerClientError, problems, sendProblem, toProblem } from './plugins/problems.ts';
 import { refusalLog } from './plugins/refusal-log.ts';
@@ -26,14 +31,18 @@ import { buildValidator } from './schemas/validate.ts';
 import type { Store } from './store/store.ts';
 
 export async function build(config: Config, store: Store, logger: FastifyBaseLogger): Promise<FastifyInstance> {
-  const app = fastify({
+  const credentials = config.tls && (await readCredentials(config.tls));
+  const listener = new Listener(config.connections, credentials, logger);
+  const app: FastifyInstance = fastify({
+    ...listener.options,
     loggerInstance: logger,
     logController: new LogController({ disableRequestLogging: true }),
     // The few lines about requests name them; a logger for each request would cost more than they do.
     childLoggerFactory: (parent) => parent,
     bodyLimit: config.bodyBytesMax,
-    clientErrorHandler: (error, socket) => answerClientError(error, socket, app.repliesOn(socket)),
-    frameworkErrors: (error, request, reply) => sendProblem(toProblem(error), request, reply),
+    clientErrorHandler: (error, socket) => answerClientError(app, error, socket),
+    // Of an address that cannot be read, which meets no hook.
+    frameworkErrors: (error, request, reply) => sendProblem(toProblem(error), request, reply.headers(app.replyHeaders)),
     // A variable's name has up to 256 characters, each of which may come percent-encoded.
     routerOptions: { maxParamLength: 3 * variableNameMax },
     return503OnClosing: false,
@@ -47,8 +56,12 @@ export async function build(config: Config, store: Store, logger: FastifyBaseLog
   await app.register(refusalLog);
   await app.register(requestLog);
   await app.register(problems);
+  // Before whatever asks for a token.
+  await app.register(browsers, { origins: config.corsOrigins, isSecure: config.tls !== undefined });
+  await app.register(connections, { config, listener, credentials });
   // The other half of the time is for the last checkpoints.
   await app.register(shutdown, { patienceMs: config.shutdownTimeoutMs / 2 });
+  await app.register(pace, { bounds: config.connections });
   await app.register(authorisation, { authFile: config.authFile });
   await app.register(auditLog);
   await app.register(compress, compression);

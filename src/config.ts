@@ -6,6 +6,12 @@ import { envSchema } from 'env-schema';
 import { type Static, Type } from 'typebox';
 import {
   bodyBytesMaxDefault,
+  bytesPerSecondMinDefault,
+  bytesPerSecondMinMax,
+  bytesPerSecondMinMin,
+  connectionsMaxDefault,
+  connectionsMaxMax,
+  connectionTimes,
   diskFreeBytesMinDefault,
   keysMaxDefault,
   keysMaxMax,
@@ -17,6 +23,9 @@ import {
 const levels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'];
 /** The longest that a timer runs. */
 const millisecondsMax = 2 ** 31 - 1;
+
+/** As browsers send them: no path, and no port that the scheme has anyway. */
+const origins = '^(\\*|https?://[^\\s,/*]+(\\s*,\\s*https?://[^\\s,/*]+)*)$';
 
 /** A `description` completes the sentence "… must be". */
 const Environment = Type.Object({
@@ -33,10 +42,36 @@ const Environment = Type.Object({
   SHUTDOWN_TIMEOUT_MS: integer(1, millisecondsMax, { default: 30_000 }),
   AUTH_FILE: Type.Optional(Type.String({ minLength: 1, description: 'the path of a file of tokens' })),
   ALLOW_ANONYMOUS: Type.Enum(['true', 'false'], { default: 'false', description: 'true or false' }),
+  TLS_CERT: Type.Optional(path('a certificate in PEM')),
+  TLS_KEY: Type.Optional(path('a private key in PEM')),
+  TLS_CA: Type.Optional(path('certificates in PEM')),
+  CORS_ORIGINS: Type.Optional(
+    Type.String({ pattern: origins, description: '* or a list of origins like https://example.org, by commas' }),
+  ),
+  CONNECTIONS_MAX: integer(1, connectionsMaxMax, { default: connectionsMaxDefault }),
+  BYTES_PER_SECOND_MIN: integer(bytesPerSecondMinMin, bytesPerSecondMinMax, { default: bytesPerSecondMinDefault }),
 });
 
 function integer(minimum: number, maximum: number, options: { default?: number } = {}) {
   return Type.Integer({ minimum, maximum, description: `an integer from ${minimum} to ${maximum}`, ...options });
+}
+
+function path(what: string) {
+  return Type.String({ minLength: 1, description: `the path of a file with ${what}` });
+}
+
+/** Paths of PEM files. Where there is a `ca`, clients need a certificate that it has signed. */
+export interface TlsFiles {
+  readonly cert: string;
+  readonly key: string;
+  readonly ca: string | undefined;
+}
+
+export interface ConnectionBounds extends Readonly<Record<keyof typeof connectionTimes, number>> {
+  /** Connections at a time. */
+  readonly max: number;
+  /** What a client must send of its body, and take of its reply. */
+  readonly bytesPerSecondMin: number;
 }
 
 export interface Config {
@@ -60,6 +95,11 @@ export interface Config {
   readonly keysMax: number;
   /** How long a shutdown may wait for requests and checkpoints. */
   readonly shutdownTimeoutMs: number;
+  /** `undefined`: plain HTTP. */
+  readonly tls: TlsFiles | undefined;
+  /** Whose pages may call the API from a browser; `*`: all. */
+  readonly corsOrigins: readonly string[];
+  readonly connections: ConnectionBounds;
 }
 
 /** Throws an error that names each variable that is not valid, its rule, and what came. */
@@ -79,6 +119,13 @@ export function readConfig(environment: NodeJS.ProcessEnv = process.env): Config
     threads: values.THREADS ?? Math.min(availableParallelism(), threadsMax),
     keysMax: values.IDEMPOTENCY_KEYS,
     shutdownTimeoutMs: values.SHUTDOWN_TIMEOUT_MS,
+    tls: tlsFiles(values),
+    corsOrigins: values.CORS_ORIGINS?.split(',').map((origin) => origin.trim()) ?? [],
+    connections: {
+      ...connectionTimes,
+      max: values.CONNECTIONS_MAX,
+      bytesPerSecondMin: values.BYTES_PER_SECOND_MIN,
+    },
   });
 }
 
@@ -105,6 +152,14 @@ function isLoopback(host: string): boolean {
  */
 export function usableMemory(constrained: number | undefined, machine: number): number {
   return constrained === undefined || constrained <= 0 ? machine : Math.min(constrained, machine);
+}
+
+function tlsFiles({ TLS_CERT: cert, TLS_KEY: key, TLS_CA: ca }: Static<typeof Environment>): TlsFiles | undefined {
+  if (cert !== undefined && key !== undefined) return { cert, key, ca };
+  if (cert === undefined && key === undefined && ca === undefined) return undefined;
+  const given = Object.entries({ TLS_CERT: cert, TLS_KEY: key, TLS_CA: ca }).filter(([, value]) => value !== undefined);
+  const names = given.map(([name]) => name).join(', ');
+  throw new Error(`TLS_CERT and TLS_KEY must both be set where one of them or TLS_CA is. Received: ${names}`);
 }
 
 function readEnvironment(environment: NodeJS.ProcessEnv): Static<typeof Environment> {

@@ -15,6 +15,7 @@ export const catalogue = {
   route_not_found: { status: 404, title: 'There is nothing at this address' },
   method_not_allowed: { status: 405, title: 'This address does not take that method' },
   not_acceptable: { status: 406, title: 'The reply cannot be given in that form' },
+  request_timeout: { status: 408, title: 'The request took too long to come' },
   session_exists: { status: 409, title: 'The session exists already' },
   gradient_stale: { status: 409, title: 'The gradient is stale' },
   iteration_unavailable: { status: 409, title: 'That iteration is out of reach' },
@@ -30,6 +31,7 @@ export const catalogue = {
   index_out_of_range: { status: 422, title: 'An index is out of range' },
   gradient_not_finite: { status: 422, title: 'A gradient is not finite' },
   idempotency_key_reused: { status: 422, title: 'The idempotency key was used for another request' },
+  headers_too_large: { status: 431, title: 'The header is too large' },
   rate_limited: { status: 429, title: 'Too many requests' },
   session_quota_exceeded: { status: 429, title: 'Too many sessions' },
   internal: { status: 500, title: 'The server failed' },
@@ -82,8 +84,8 @@ export class Problem extends Error {
 }
 
 /** To who comes, or waits, while the server ends. */
-export function shuttingDown(headers: Record<string, string> = {}): Problem {
+export function shuttingDown(): Problem {
   return new Problem('shutting_down', 'a request must be over before the server shuts down. It is shutting down', {
-    headers: { 'retry-after': '5', ...headers },
+    headers: { 'retry-after': '5' },
   });
 }

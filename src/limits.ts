@@ -104,3 +104,43 @@ export const guessesBurst = 10;
 export const guessesPerSecond = 1;
 /** Addresses whose guesses are counted, some 200 bytes each; the longest silent is forgotten for another one. */
 export const guessingAddressesMax = 10_000;
+
+/** Connections at a time: twice as many as can listen to events, so that listeners leave room for workers. Each holds a file
+ * descriptor and some KiB; Docker and Kubernetes give a process a million of those. Set by CONNECTIONS_MAX. */
+export const connectionsMaxDefault = 8_192;
+/** Linux gives a process no more file descriptors than that. */
+export const connectionsMaxMax = 1_048_576;
+/** Bytes a second that a client must send of its body, and take of its reply: 64 kbit/s, a telephone line. Who is slower holds
+ * memory that others need. Set by BYTES_PER_SECOND_MIN. */
+export const bytesPerSecondMinDefault = 8 * KiB;
+/** Below it a stalled reply would be kept for more than an hour. */
+export const bytesPerSecondMinMin = 256;
+export const bytesPerSecondMinMax = MiB;
+/** A large reply is handed to its connection in pieces of that size, each of which its client must take in time. */
+export const replyPieceBytes = MiB;
+/** The address and the fields of a request's header, names and values together: what others allow too. */
+export const headerBytesMax = 16 * KiB;
+/** Fields of a request's header: browsers and proxies send some 30. */
+export const headerFieldsMax = 100;
+/** Requests at a time on one HTTP/2 connection: what RFC 9113 advises at the least, and more than one client has threads. */
+export const streamsMax = 256;
+/** HTTP/2: what a client may send of a body before it hears that it was read. At 50 ms to and fro, 80 MB a second. */
+export const streamWindowBytes = 4 * MiB;
+/** HTTP/2: the same for all bodies on a connection. */
+export const connectionWindowBytes = 8 * MiB;
+
+/** What a connection may take its time for, in milliseconds. */
+export const connectionTimes = {
+  /** From a request's first byte to the end of its header, and for a TLS handshake: both are a few packets. */
+  headerMs: 20_000,
+  /** A body that so long brings less than it must: a link that was lost comes back before, or not at all. */
+  bodyMs: 30_000,
+  /** How long what still comes of a body whose request was refused is read, so that the client comes to read why. */
+  lingerMs: 30_000,
+  /** How long a connection without a request is kept: longer than common proxies do (60 s), so that they close it first. */
+  keepAliveMs: 72_000,
+  /** How often it is looked who is too slow: often enough beside the times above. */
+  checkMs: 2_000,
+  /** How often it is looked whether the certificate was replaced: soon enough for a renewal, which comes days before it must. */
+  certificateCheckMs: 5_000,
+} as const;

@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { parseEnv } from 'node:util';
 import { type Config, readConfig } from '../src/config.ts';
+import { connectionTimes } from '../src/limits.ts';
 import { Store } from '../src/store/store.ts';
 import { launch, temporaryFolder } from './support/server-process.ts';
 
@@ -29,6 +30,9 @@ test('with nothing set, every variable has the default that .env.example documen
     threads: Math.min(availableParallelism(), 16),
     keysMax: 10_000,
     shutdownTimeoutMs: 30_000,
+    tls: undefined,
+    corsOrigins: [],
+    connections: { ...connectionTimes, max: 8_192, bytesPerSecondMin: 8_192 },
   });
   assert.ok(memoryBytesMax > 0 && memoryBytesMax <= 0.8 * totalmem());
 });
@@ -53,13 +57,16 @@ const accepted: [string, string, keyof Config, unknown][] = [
   ['THREADS', '0', 'threads', 0],
   ['THREADS', '16', 'threads', 16],
   ['SHUTDOWN_TIMEOUT_MS', '2147483647', 'shutdownTimeoutMs', 2 ** 31 - 1],
+  ['CORS_ORIGINS', '*', 'corsOrigins', ['*']],
+  ['CORS_ORIGINS', 'https://a.example', 'corsOrigins', ['https://a.example']],
+  ['CORS_ORIGINS', 'https://a.example, http://b:8081', 'corsOrigins', ['https://a.example', 'http://b:8081']],
   ['IDEMPOTENCY_KEYS', '1', 'keysMax', 1],
   ['IDEMPOTENCY_KEYS', '1000000', 'keysMax', 1_000_000],
 ];
 for (const [name, value, member, expected] of accepted) {
   test(`${name}=${value} is taken`, () => {
     const config = readConfig({ [name]: value });
-    assert.equal(config[member], expected);
+    assert.deepEqual(config[member], expected);
     assert.ok(Object.isFrozen(config));
   });
 }
@@ -89,6 +96,13 @@ const refused: [string, string, RegExp][] = [
   ['AUTH_FILE', '', /the path of a file of tokens/],
   ['ALLOW_ANONYMOUS', 'yes', /true or false/],
   ['ALLOW_ANONYMOUS', '', /true or false/],
+  ...['https://a.example/', 'a.example', 'https://*.example', '*,https://a.example', 'null', ''].map(
+    (origins): [string, string, RegExp] => ['CORS_ORIGINS', origins, /\* or a list of origins/],
+  ),
+  ['CONNECTIONS_MAX', '0', /an integer from 1 to 1048576/],
+  ['CONNECTIONS_MAX', '1048577', /an integer from 1 to 1048576/],
+  ['BYTES_PER_SECOND_MIN', '255', /an integer from 256 to 1048576/],
+  ['BYTES_PER_SECOND_MIN', '1048577', /an integer from 256 to 1048576/],
 ];
 for (const [name, value, rule] of refused) {
   test(`${name}=${value} is refused, with its rule and what came`, () => {
@@ -122,6 +136,44 @@ test('an address that others reach is taken only with tokens, or where the opera
     /^Error: ALLOW_ANONYMOUS must not be true where AUTH_FILE says who may come in\. Received: both$/,
   );
 });
+
+describe('the bounds of connections', () => {
+  for (const value of [1, 1_048_576]) {
+    test(`CONNECTIONS_MAX=${value} is taken`, () => {
+      assert.equal(readConfig({ CONNECTIONS_MAX: String(value) }).connections.max, value);
+    });
+  }
+  for (const value of [256, 1_048_576]) {
+    test(`BYTES_PER_SECOND_MIN=${value} is taken`, () => {
+      assert.equal(readConfig({ BYTES_PER_SECOND_MIN: String(value) }).connections.bytesPerSecondMin, value);
+    });
+  }
+});
+
+describe('TLS needs a certificate and its key', () => {
+  test('both are taken, with or without TLS_CA', () => {
+    const both = { TLS_CERT: 'a.crt', TLS_KEY: 'a.key' };
+    assert.deepEqual(readConfig(both).tls, { cert: 'a.crt', key: 'a.key', ca: undefined });
+    assert.deepEqual(readConfig({ ...both, TLS_CA: 'ca.crt' }).tls, { cert: 'a.crt', key: 'a.key', ca: 'ca.crt' });
+  });
+  for (const given of [['TLS_CERT'], ['TLS_KEY'], ['TLS_CA'], ['TLS_CERT', 'TLS_CA']]) {
+    test(`${given.join(' and ')} alone is refused`, () => {
+      const environment = Object.fromEntries(given.map((name) => [name, 'file']));
+      const { message } = assertThrown(() => readConfig(environment));
+      const rule = 'TLS_CERT and TLS_KEY must both be set where one of them or TLS_CA is';
+      assert.equal(message, `${rule}. Received: ${given.join(', ')}`);
+    });
+  }
+});
+
+function assertThrown(task: () => unknown): Error {
+  try {
+    task();
+  } catch (error) {
+    return error as Error;
+  }
+  return assert.fail('it must be refused');
+}
 
 test('several mistakes are named at once', () => {
   assert.throws(() => readConfig({ PORT: 'x', LOG_LEVEL: 'y' }), /PORT must be .*; LOG_LEVEL must be /);

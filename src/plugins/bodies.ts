@@ -14,6 +14,7 @@ import { dataFileBytesMin, jsonBodyBytesMax, lentBytesMin } from '../limits.ts';
 import { bodyPool, copyBytes } from '../tensor/buffer-pool.ts';
 import { parseSafetensors, type SafetensorsFile } from '../tensor/safetensors.ts';
 import { askForBody } from './expect-continue.ts';
+import { hasGone } from './http2.ts';
 import { parseJson } from './json-body.ts';
 import { synchronous } from './synchronous.ts';
 
@@ -68,7 +69,7 @@ export function lendMemory(reply: FastifyReply, bytes: number): void {
   if (bytes < lentBytesMin) return;
   const giveBack = reply.server.store.memory.lend(bytes);
   // To a client that has gone while its request waited.
-  if (reply.raw.destroyed) giveBack();
+  if (hasGone(reply.raw)) giveBack();
   else reply.raw.once('close', giveBack);
 }
 
@@ -246,8 +247,10 @@ function readBody(
     bodyPool.give(buffer);
     buffer = larger;
   };
+  const arrival = { bytes: () => filled, fail: (problem: Error): void => fail(problem) };
   /** Nothing more is heard of the body, whatever becomes of its stream. */
   const deafen = (): void => {
+    request.server.pace.end(arrival);
     payload
       .off('data', take)
       .off('end', end)
@@ -273,12 +276,18 @@ function readBody(
     if (checksum !== undefined) checksum = crc32(chunk, checksum);
   };
   const end = (): void => {
+    // Over HTTP/2 a body that is cut ends like any other.
+    if (request.raw.aborted || (length !== undefined && filled < length)) {
+      cut();
+      return;
+    }
     deafen();
     request.bodyAt = performance.now();
     if (checksum !== undefined) request.bodyDigest = `${filled}-${checksum.toString(16)}`;
     done(undefined, buffer.subarray(0, filled), arrived);
   };
   const cut = (): void => fail(Object.assign(new Error('aborted'), { code: 'ECONNRESET' }));
+  request.server.pace.begin(arrival);
   // A body to be decompressed comes paused.
   payload.on('data', take).on('end', end).on('error', fail).on('close', cut).resume();
 }
@@ -291,9 +300,11 @@ function arriving(request: FastifyRequest, bytes: number): ArrivedData | undefin
 }
 
 /** The length that the headers give a body; `undefined` where it comes compressed or in chunks, and 0 where there is none. */
-export function announcedBytes({ headers }: FastifyRequest): number | undefined {
+export function announcedBytes({ headers, raw }: FastifyRequest): number | undefined {
+  const length = headers['content-length'];
   if (headers['content-encoding'] !== undefined || headers['transfer-encoding'] !== undefined) return undefined;
-  return Number(headers['content-length'] ?? 0);
+  // Over HTTP/2 any body may come without its length.
+  return length === undefined && raw.httpVersionMajor === 2 ? undefined : Number(length ?? 0);
 }
 
 /** What is still to come of the body is not waited for, so the connection cannot be used again. */

@@ -12,6 +12,7 @@ import { Problem } from '../errors.ts';
 import { listenerBufferBytesMax, listenersMax } from '../limits.ts';
 import { encodeEvent } from '../schemas/event.ts';
 import type { SessionEvents, Told } from '../store/session-events.ts';
+import { cutOff, hasGone } from './http2.ts';
 
 /** For clients: how soon to come back. */
 const greeting = 'retry: 1000\n\n';
@@ -180,10 +181,10 @@ export class EventStreams {
   }
 
   #give(raw: ServerResponse, bytes: Buffer): void {
-    if (raw.destroyed || raw.writableEnded || bytes.length === 0) return;
+    if (hasGone(raw) || raw.writableEnded || bytes.length === 0) return;
     if (raw.writableLength > listenerBufferBytesMax) {
       this.#onCut();
-      raw.destroy();
+      cutOff(raw);
     } else {
       // At once: a reply would put it off behind all that is written in this turn, whose length would then say nothing.
       raw.socket?.cork();
@@ -205,8 +206,8 @@ function add(channel: Channel, text: string): void {
 
 /** Who does not read what is left cannot hold the end up. */
 function end(raw: ServerResponse): void {
-  if (raw.destroyed || raw.writableEnded) return;
-  const timer = setTimeout(() => raw.destroy(), endGraceMs).unref();
+  if (hasGone(raw) || raw.writableEnded) return;
+  const timer = setTimeout(() => cutOff(raw), endGraceMs).unref();
   raw.once('close', () => clearTimeout(timer)).end();
 }
 

@@ -17,13 +17,15 @@ const asking = new WeakMap<IncomingMessage, ServerResponse>();
 const demanding = new WeakSet<IncomingMessage>();
 
 export const expectContinue = fp(async (app: FastifyInstance) => {
-  app.server.on('checkContinue', (request: IncomingMessage, response: ServerResponse) => {
-    asking.set(request, response);
-    app.server.emit('request', request, response);
-  });
-  app.server.on('checkExpectation', (request: IncomingMessage, response: ServerResponse) => {
-    demanding.add(request);
-    app.server.emit('request', request, response);
+  app.connections.onServer((server) => {
+    server.on('checkContinue', (request: IncomingMessage, response: ServerResponse) => {
+      asking.set(request, response);
+      server.emit('request', request, response);
+    });
+    server.on('checkExpectation', (request: IncomingMessage, response: ServerResponse) => {
+      demanding.add(request);
+      server.emit('request', request, response);
+    });
   });
   // Of an address that is none, Fastify would read the body first, and may have to say about that.
   app.addHook(

@@ -8,6 +8,7 @@ import type { ReplyFormat } from '../schemas/tensor-reply.ts';
 import type { RequestKey } from '../store/idempotency.ts';
 import type { ChangeRequest, Precondition } from '../store/requests.ts';
 import { mediaType, SafetensorsBody, safetensorsTypes } from './bodies.ts';
+import { hasGone } from './http2.ts';
 
 const formats: readonly ReplyFormat[] = ['application/json', ...safetensorsTypes];
 
@@ -107,7 +108,7 @@ function notAcceptable({ headers }: FastifyRequest, available: readonly string[]
 /** A signal that is aborted when the client has gone. */
 export function clientGone(reply: FastifyReply): AbortSignal {
   const controller = new AbortController();
-  if (reply.raw.destroyed) controller.abort();
+  if (hasGone(reply.raw)) controller.abort();
   else reply.raw.once('close', () => controller.abort());
   return controller.signal;
 }

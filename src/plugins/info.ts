@@ -15,7 +15,6 @@ import {
   sections,
 } from '../schemas/info.ts';
 import type { HeldSession } from '../store/held-session.ts';
-import { connectionsOf } from './connections.ts';
 import { packageVersion } from './package-version.ts';
 
 type Section<Name extends SectionName> = NonNullable<Info[Name]>;
@@ -87,7 +86,7 @@ export const info = fp(async (app: FastifyInstance, { config }: { config: Config
 
   async function clients(held: readonly HeldSession[]): Promise<Section<'clients'>> {
     return {
-      connections: await connectionsOf(app),
+      connections: app.connections.open,
       listeners: app.eventStreams.size,
       waiting_for_turn: sum(held, ({ live }) => live.turns.waiting),
       waiting_for_workers: sum(held, ({ pushes }) => pushes.watch.waiting),

@@ -73,7 +73,10 @@ export const openapi = fp(async (app: FastifyInstance) => {
     transform: ({ schema, url, route }) => ({ schema: withAccess(schema, route.config?.access), url }),
     refResolver: { buildLocalReference: (json) => String(json.$id) },
   });
-  await app.register(swaggerUi, { routePrefix: '/docs' });
+  await app.register(async (pages) => {
+    await app.securePages(pages);
+    await pages.register(swaggerUi, { routePrefix: '/docs' });
+  });
 });
 
 /** With what a route takes of who calls it. */

@@ -4,31 +4,36 @@
  * read and forgotten, so that the connection can go on; a large one is left unread, since a client that looks stops sending
  * it, and read later for one that looks only when it has sent everything.
  */
-import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
 import type { FastifyInstance } from 'fastify';
 import fp from 'fastify-plugin';
 import { Problem } from '../errors.ts';
 import { drainedBytesMax } from '../limits.ts';
 import { Admission } from './admission.ts';
 import { newFigure } from './figure.ts';
+import { http2Stream, leaveBody } from './http2.ts';
 import { problemText } from './problems.ts';
 
 const lookEveryMs = 1_000;
 const unreadMs = 1_000;
+/** An address may come with its host before it (RFC 9112, 3.2.2). */
+const isOfApi = /^(https?:\/\/[^/]*)?\/v1\//i;
 
 export const overload = fp(async (app: FastifyInstance, { requestsMax }: { requestsMax: number }) => {
   const admission = new Admission(requestsMax);
-  const refusal = new Refusal(requestsMax);
+  const refusal = new Refusal(requestsMax, app.replyHeaders);
   let refused = 0;
   app.decorate('admission', admission);
-  const [handle] = app.server.listeners('request') as [(request: IncomingMessage, reply: ServerResponse) => void];
-  app.server.removeListener('request', handle);
-  app.server.on('request', (request: IncomingMessage, reply: ServerResponse) => {
-    // Probes and documents are answered always.
-    if (!request.url?.startsWith('/v1/') || admission.admit(request, reply)) return handle(request, reply);
-    refused++;
-    app.refusals.note();
-    refusal.send(request, reply);
+  app.connections.onServer((server) => {
+    const [handle] = server.listeners('request') as [RequestListener];
+    server.removeListener('request', handle);
+    server.on('request', (request: IncomingMessage, reply: ServerResponse) => {
+      // Probes and documents are answered always.
+      if (!isOfApi.test(request.url as string) || admission.admit(request, reply)) return handle(request, reply);
+      refused++;
+      app.refusals.note();
+      refusal.send(request, reply);
+    });
   });
   const timer = setInterval(() => admission.lookForSlow(), lookEveryMs).unref();
   app.addHook('onClose', async () => clearInterval(timer));
@@ -38,8 +43,10 @@ export const overload = fp(async (app: FastifyInstance, { requestsMax }: { reque
 class Refusal {
   readonly #before: string;
   readonly #after: string;
+  readonly #headers: Readonly<Record<string, string>>;
 
-  constructor(requestsMax: number) {
+  constructor(requestsMax: number, headers: Readonly<Record<string, string>>) {
+    this.#headers = { ...headers, 'content-type': 'application/problem+json', 'retry-after': '1' };
     const rule = `at most ${requestsMax} requests can be under way (REQUESTS_MAX)`;
     const text = problemText(new Problem('overloaded', `${rule}. Received: one more`), '*');
     [this.#before, this.#after] = text.split('"*"') as [string, string];
@@ -50,8 +57,10 @@ class Refusal {
     // As text it goes out in one piece with the header.
     const body = this.#before + path + this.#after;
     const length = Buffer.byteLength(body);
-    const headers = { 'content-type': 'application/problem+json', 'content-length': length, 'retry-after': '1' };
-    if (!isLong(request)) {
+    const headers = { ...this.#headers, 'content-length': length };
+    const stream = http2Stream(reply);
+    if (stream !== undefined) leaveBody(request, stream);
+    if (stream !== undefined || !isLong(request)) {
       reply.writeHead(503, headers).end(body);
       return;
     }

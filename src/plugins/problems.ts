@@ -4,6 +4,7 @@ import type { Socket } from 'node:net';
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import fp from 'fastify-plugin';
 import { catalogue, Problem, type ProblemCode } from '../errors.ts';
+import { headerBytesMax } from '../limits.ts';
 import type { ProblemDetails } from '../schemas/common.ts';
 import { validationProblem } from '../schemas/validate.ts';
 
@@ -94,11 +95,8 @@ function pathOf(request: FastifyRequest): string {
 }
 
 /** Answers what cannot even be parsed as HTTP, behind the replies that are `due` on its connection. */
-export function answerClientError(
-  error: Error & { code?: string },
-  socket: Socket,
-  due: readonly FastifyReply[],
-): void {
+export function answerClientError(app: FastifyInstance, error: Error & { code?: string }, socket: Socket): void {
+  const due = [...app.replies].filter(({ request }) => request.raw.socket === socket);
   // Of a request that is not complete there is no more to come, and nothing fits into a reply without an end.
   const replies = due.filter(({ request }) => request.raw.complete);
   if (replies.some(({ request }) => request.routeOptions.config.isEndless)) {
@@ -118,10 +116,22 @@ function refuse(error: Error & { code?: string }, socket: Socket): void {
     socket.destroy();
     return;
   }
-  const problem = new Problem('malformed_body', `a request must be well-formed HTTP/1.1. Received: ${error.message}`);
+  const problem = unparsed(error);
   const body = problemText(problem, '*');
-  const head = `HTTP/1.1 400 ${STATUS_CODES[400]}\r\nconnection: close\r\ncontent-type: application/problem+json\r\n`;
+  const { status } = problem;
+  const head = `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nconnection: close\r\ncontent-type: application/problem+json\r\n`;
   socket.end(`${head}content-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`);
+}
+
+function unparsed({ code, message }: Error & { code?: string }): Problem {
+  if (code === 'HPE_HEADER_OVERFLOW') {
+    const rule = `a header must have at most ${headerBytesMax} bytes`;
+    return new Problem('headers_too_large', `${rule}. Received: more`);
+  }
+  if (code === 'ERR_HTTP_REQUEST_TIMEOUT') {
+    return new Problem('request_timeout', "a request's header must come at once. Received: only some of it in time");
+  }
+  return new Problem('malformed_body', `a request must be well-formed HTTP/1.1. Received: ${message}`);
 }
 
 declare module 'fastify' {

@@ -5,7 +5,6 @@ import { diskSpace } from '../journal/files.ts';
 import { queuedRequestsMax } from '../limits.ts';
 import { stages } from '../store/figures.ts';
 import type { Store } from '../store/store.ts';
-import { connectionsOf } from './connections.ts';
 import { newFigure, newHistogram } from './figure.ts';
 import { packageVersion } from './package-version.ts';
 
@@ -33,7 +32,14 @@ export function serverFigures(registry: Registry, app: FastifyInstance, store: S
   });
   gauge('adamax_sessions', 'Sessions in memory.', () => store.status.sessions);
   gauge('adamax_waiting_requests_max', 'Requests that may wait for one session.', () => queuedRequestsMax);
-  gauge('adamax_connections', 'Open connections.', () => connectionsOf(app));
+  gauge('adamax_connections', 'Open connections.', () => app.connections.open);
+  newFigure(
+    registry,
+    'counter',
+    'adamax_connections_dropped_total',
+    'Connections that were refused, since there were CONNECTIONS_MAX.',
+    () => [[{}, app.connections.dropped]],
+  );
   gauge('adamax_memory_max_bytes', 'Memory that sessions and requests may have together.', () => store.memory.max);
   newFigure(
     registry,

@@ -4,10 +4,10 @@
  * open then (idle, stalled or never used) is closed by Fastify's `forceCloseConnections`.
  */
 import { EventEmitter, once } from 'node:events';
-import type { Socket } from 'node:net';
 import type { FastifyInstance, FastifyReply } from 'fastify';
 import fp from 'fastify-plugin';
 import { shuttingDown } from '../errors.ts';
+import { endConnection } from './http2.ts';
 import { synchronous } from './synchronous.ts';
 
 export const shutdown = fp(async (app: FastifyInstance, { patienceMs }: { patienceMs: number }) => {
@@ -15,12 +15,15 @@ export const shutdown = fp(async (app: FastifyInstance, { patienceMs }: { patien
   const endless = new Set<FastifyReply>();
   const answered = new EventEmitter();
   let closing = false;
-  app.decorate('repliesOn', (socket) =>
-    [...underWay, ...endless].filter(({ request }) => request.raw.socket === socket),
-  );
+  app.decorate('replies', {
+    *[Symbol.iterator]() {
+      yield* underWay;
+      yield* endless;
+    },
+  });
   app.addHook('preClose', async () => {
     closing = true;
-    for (const reply of underWay) if (!reply.raw.headersSent) reply.header('connection', 'close');
+    for (const reply of app.replies) endConnection(reply);
     const signal = AbortSignal.timeout(patienceMs);
     app.store.endWaits();
     await over(underWay, signal);
@@ -31,7 +34,8 @@ export const shutdown = fp(async (app: FastifyInstance, { patienceMs }: { patien
     'onRequest',
     synchronous((request, reply) => {
       if (closing && request.url !== '/healthz') {
-        throw shuttingDown({ connection: 'close' });
+        endConnection(reply);
+        throw shuttingDown();
       }
       const among = request.routeOptions.config.isEndless ? endless : underWay;
       among.add(reply);
@@ -49,8 +53,8 @@ export const shutdown = fp(async (app: FastifyInstance, { patienceMs }: { patien
 
 declare module 'fastify' {
   interface FastifyInstance {
-    /** Those under way on a connection. */
-    repliesOn: (socket: Socket) => FastifyReply[];
+    /** Those under way. */
+    replies: Iterable<FastifyReply>;
   }
   interface FastifyContextConfig {
     /** Whether a reply goes on until the server ends it. */

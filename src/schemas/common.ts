@@ -124,20 +124,16 @@ export const ProblemDetails = Type.Object(
 export type ProblemDetails = Static<typeof ProblemDetails>;
 
 /** What any route can meet, by what it takes of who calls it. */
-const always = {
-  open: ['invalid_parameter', 'recovering', 'shutting_down', 'internal'],
-  any: ['invalid_parameter', 'unauthenticated', 'rate_limited', 'recovering', 'shutting_down', 'internal'],
-  role: [
-    'invalid_parameter',
-    'unauthenticated',
-    'forbidden',
-    'rate_limited',
-    'overloaded',
-    'recovering',
-    'shutting_down',
-    'internal',
-  ],
-} as const satisfies Record<string, ProblemCode[]>;
+const open = [
+  'invalid_parameter',
+  'request_timeout',
+  'headers_too_large',
+  'recovering',
+  'shutting_down',
+  'internal',
+] as const satisfies ProblemCode[];
+const any = [...open, 'unauthenticated', 'rate_limited'] as const;
+const always = { open, any, role: [...any, 'forbidden', 'overloaded'] } as const;
 
 /** The responses of a route that takes a role and can meet these problems, besides those that any such route can meet. */
 export function problems(...codes: ProblemCode[]) {

@@ -3,6 +3,7 @@
  * already. The bytes are never copied; who fills them, and with what, is left to others.
  */
 import { Readable } from 'node:stream';
+import { replyPieceBytes } from '../limits.ts';
 
 export class FillingFile {
   readonly bytes: Buffer;
@@ -41,8 +42,11 @@ export class FillingFile {
 
   #send(): void {
     if (this.#stream === undefined || this.#stream.destroyed || this.#sent === this.bytes.length) return;
-    if (this.#there > this.#sent) this.#stream.push(this.bytes.subarray(this.#sent, this.#there));
-    this.#sent = this.#there;
+    while (this.#sent < this.#there) {
+      const end = Math.min(this.#there, this.#sent + replyPieceBytes);
+      this.#stream.push(this.bytes.subarray(this.#sent, end));
+      this.#sent = end;
+    }
     if (this.#sent === this.bytes.length) this.#stream.push(null);
   }
 }

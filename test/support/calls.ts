@@ -75,3 +75,8 @@ export function refused(answer: Answer, code: ProblemCode, applied = false): Jso
   assert.equal(problem.applied, applied);
   return problem;
 }
+
+/** Memory that is lent to requests under way. */
+export function lentBytes({ store }: Api): number {
+  return store.memory.lent;
+}
