@@ -40,6 +40,7 @@ export async function build(config: Config, store: Store, logger: FastifyBaseLog
   await app.register(pipelined);
   await app.register(requestLog);
   await app.register(problems);
+  if (config.isTraced) await app.register((await import('./plugins/tracing.ts')).tracing);
   // The other half of the time is for the last checkpoints.
   await app.register(shutdown, { patienceMs: config.shutdownTimeoutMs / 2 });
   await app.register(notBuilt);

@@ -20,6 +20,9 @@ const Environment = Type.Object({
   THREADS: Type.Optional(integer(0, threadsMax)),
   IDEMPOTENCY_KEYS: integer(1, keysMaxMax, { default: keysMaxDefault }),
   SHUTDOWN_TIMEOUT_MS: integer(1, millisecondsMax, { default: 30_000 }),
+  OTEL_EXPORTER_OTLP_ENDPOINT: Type.Optional(Type.String()),
+  OTEL_EXPORTER_OTLP_PROTOCOL: Type.Enum(['', 'http/protobuf'], { default: '', description: 'http/protobuf' }),
+  OTEL_SDK_DISABLED: Type.String({ default: '' }),
   AUTH_FILE: Type.Optional(Type.Never({ description: 'unset, since this version of the server checks no tokens' })),
 });
 
@@ -42,10 +45,13 @@ export interface Config {
   readonly keysMax: number;
   /** How long a shutdown may wait for requests and checkpoints. */
   readonly shutdownTimeoutMs: number;
+  /** Whether traces are sent; where to and how is OpenTelemetry's own part of the environment, which its SDK reads. */
+  readonly isTraced: boolean;
 }
 
 /** Throws an error that names each variable that is not valid, its rule, and what came. */
 export function readConfig(environment: NodeJS.ProcessEnv = process.env): Config {
+  if (environment === process.env) loadDotenv();
   const values = readEnvironment(environment);
   return Object.freeze({
     host: values.HOST,
@@ -57,6 +63,7 @@ export function readConfig(environment: NodeJS.ProcessEnv = process.env): Config
     threads: values.THREADS ?? Math.min(availableParallelism(), threadsMax),
     keysMax: values.IDEMPOTENCY_KEYS,
     shutdownTimeoutMs: values.SHUTDOWN_TIMEOUT_MS,
+    isTraced: (values.OTEL_EXPORTER_OTLP_ENDPOINT ?? '') !== '' && values.OTEL_SDK_DISABLED.toLowerCase() !== 'true',
   });
 }
 
@@ -72,7 +79,6 @@ function readEnvironment(environment: NodeJS.ProcessEnv): Static<typeof Environm
       schema: Environment,
       env: false,
       data: environment,
-      dotenv: environment === process.env,
       ajv: { customOptions: withData },
     });
   } catch (error) {
@@ -83,6 +89,15 @@ function readEnvironment(environment: NodeJS.ProcessEnv): Static<typeof Environm
       return `${instancePath.slice(1)} must be ${description}. Received: ${JSON.stringify(String(data))}`;
     });
     throw new Error([...new Set(rules)].join('; '), { cause: error });
+  }
+}
+
+/** Into the environment itself, so that OpenTelemetry's SDK sees it too; what is set there stays. */
+function loadDotenv(): void {
+  try {
+    process.loadEnvFile();
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
   }
 }
 

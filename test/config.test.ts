@@ -26,6 +26,7 @@ test('with nothing set, every variable has the default that .env.example documen
     threads: Math.min(availableParallelism(), 16),
     keysMax: 10_000,
     shutdownTimeoutMs: 30_000,
+    isTraced: false,
   });
   assert.ok(memoryBytesMax > 0 && memoryBytesMax <= 0.8 * totalmem());
 });
@@ -44,6 +45,8 @@ const accepted: [string, string, keyof Config, unknown][] = [
   ['THREADS', '0', 'threads', 0],
   ['THREADS', '16', 'threads', 16],
   ['SHUTDOWN_TIMEOUT_MS', '2147483647', 'shutdownTimeoutMs', 2 ** 31 - 1],
+  ['OTEL_EXPORTER_OTLP_ENDPOINT', 'http://127.0.0.1:4318', 'isTraced', true],
+  ['OTEL_EXPORTER_OTLP_ENDPOINT', '', 'isTraced', false],
   ['IDEMPOTENCY_KEYS', '1', 'keysMax', 1],
   ['IDEMPOTENCY_KEYS', '1000000', 'keysMax', 1_000_000],
 ];
@@ -75,6 +78,7 @@ const refused: [string, string, RegExp][] = [
   ['IDEMPOTENCY_KEYS', '0', /an integer from 1 to 1000000/],
   ['SHUTDOWN_TIMEOUT_MS', '0', /an integer from 1 to 2147483647/],
   ['SHUTDOWN_TIMEOUT_MS', '2147483648', /an integer from 1 to 2147483647/],
+  ['OTEL_EXPORTER_OTLP_PROTOCOL', 'grpc', /http\/protobuf/],
   ['AUTH_FILE', 'tokens.json', /unset, since this version of the server checks no tokens/],
   ['AUTH_FILE', '', /unset/],
 ];
@@ -90,6 +94,10 @@ for (const [name, value, rule] of refused) {
     );
   });
 }
+
+test('OTEL_SDK_DISABLED turns traces off', () => {
+  assert.ok(!readConfig({ OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:4318', OTEL_SDK_DISABLED: 'TRUE' }).isTraced);
+});
 
 test('several mistakes are named at once', () => {
   assert.throws(() => readConfig({ PORT: 'x', LOG_LEVEL: 'y' }), /PORT must be .*; LOG_LEVEL must be /);

@@ -72,7 +72,7 @@ export function openapiYaml(app: FastifyInstance): string {
 }
 
 /** Of the package that this file is in, whether it runs from the sources or built. */
-function packageVersion(): string {
+export function packageVersion(): string {
   for (let folder = new URL('.', import.meta.url); folder.pathname !== '/'; folder = new URL('..', folder)) {
     try {
       return JSON.parse(readFileSync(new URL('package.json', folder), 'utf8')).version;
