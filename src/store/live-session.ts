@@ -66,22 +66,32 @@ export class LiveSession {
   /** What happens to it, for those who listen. */
   readonly events: SessionEvents;
   readonly #revisions: Revisions;
+  readonly #onFault: (error: unknown) => void;
+  readonly #fault = (error: unknown): never => {
+    this.#onFault(error);
+    throw error;
+  };
   /** Where the session will stand when what is admitted is applied, if anything is. */
   #admitted: Position = { revision: 0, iterations: 0 };
   #deleted = false;
 
-  /** `events`: those that have been told, if there are any. */
+  /**
+   * `onFault` is called before anything else happens where a change that is in the journal could not be applied, since memory is
+   * then not what the disk says. `events`: those that have been told, if there are any.
+   */
   constructor(
     session: Session,
     log: ChangeLog,
     keys: IdempotencyKeys,
     revisions: Revisions,
+    onFault: (error: unknown) => void,
     events = new SessionEvents(session.position),
   ) {
     this.session = session;
     this.log = log;
     this.keys = keys;
     this.#revisions = revisions;
+    this.#onFault = onFault;
     this.events = events;
   }
 
@@ -105,7 +115,7 @@ export class LiveSession {
     const { acknowledged, committed, level } = await this.log.append(change, place, this.durability, entries, arrived);
     this.#admitted = place;
     const apply = async (progress?: Progress): Promise<Head> => {
-      const report = await applyStep(session, step, progress);
+      const report = await applyStep(session, step, progress).catch(this.#fault);
       for (const entry of entries) this.keys.remember(entry);
       const { rows, bytes } = extentOf(gradients.values());
       this.applied.steps++;
@@ -129,12 +139,19 @@ export class LiveSession {
       await this.requireChangeable(precondition, revision);
       let entry: KeyEntry | undefined;
       let committed: Change | undefined;
-      const result = await task(async (change, after) => {
-        committed = change;
+      const commit: Commit = async (change, after) => {
         const place = { previous: revision, revision: revision + 1, iterations: after.iterations ?? iterations };
         if (key !== undefined) entry = { ...entryOf(key, { ...session.head, ...place }), ...after };
         await (await this.log.append(change, place, this.durability, entry === undefined ? [] : [entry])).acknowledged;
-      });
+        committed = change;
+      };
+      let result: T;
+      try {
+        result = await task(commit);
+      } catch (error) {
+        if (committed !== undefined) this.#onFault(error);
+        throw error;
+      }
       if (entry !== undefined) this.keys.remember(entry);
       if (committed !== undefined) this.events.move(session.revision, changeEvent(committed, session.position));
       this.barrier.disperse();

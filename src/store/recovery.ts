@@ -151,7 +151,7 @@ async function goOn({
   // At once, so that a second crash does not bring this revision again. If the disk is full, the first change asks anew.
   if (!isExact) await revisions.reserveNow(revision).catch(() => undefined);
   const log = new ChangeLog(sessionJournal, durability !== 'checkpoint' && !damaged);
-  const live = new LiveSession(session, log, folder.keys, revisions, events);
+  const live = new LiveSession(session, log, folder.keys, revisions, folder.onFault, events);
   await takeKeys(live, folder, reached, damaged);
   const place = { previous: reached, revision, iterations: session.contents.iterations };
   if (!isExact) {

@@ -10,6 +10,8 @@ export interface SessionFolder {
   readonly aside: string;
   readonly onDamage: (damage: Damage) => void;
   readonly onStep: () => void;
+  /** To be called where memory is not what the disk says any more. */
+  readonly onFault: (error: unknown) => void;
   /** Does what is heavy. */
   readonly executor: Executor;
   /** Of requests to this name. */

@@ -18,6 +18,7 @@ import { Lifecycle, type NewSession } from './lifecycle.ts';
 import { notFound } from './live-session.ts';
 import type { Log } from './log.ts';
 import { MemoryBudget } from './memory-budget.ts';
+import { Mending } from './mending.ts';
 import { Names } from './names.ts';
 import type { Outcome } from './outcome.ts';
 import type { ChangeRequest } from './requests.ts';
@@ -50,6 +51,11 @@ export interface StoreStatus {
 export class Store {
   /** Told of every checkpoint that was written by rule. */
   onCheckpoint: (written: WrittenCheckpoint) => void = () => undefined;
+  /**
+   * Told, before anything else happens, of a fault of this program that only a restart mends: a change is in the journal and not
+   * in memory, or the journal does not come back though nothing is wrong with the disk. Nothing may be saved then.
+   */
+  onFault: (error: unknown) => void = () => undefined;
   readonly #folder: string;
   readonly #keysMax: number;
   readonly #memory: MemoryBudget;
@@ -62,7 +68,7 @@ export class Store {
   readonly #damage: Damage[] = [];
   readonly #timer: NodeJS.Timeout;
   #started: Started | undefined;
-  #mending: Promise<void> | undefined;
+  readonly #mending: Mending;
   #expected: number | undefined;
   #replayed = 0;
   #ready = false;
@@ -85,9 +91,14 @@ export class Store {
       place: (each) => this.#place(each),
       recovered: () => this.#recovered(),
     });
+    const mend = (): Promise<void> => {
+      const { journal, catalogue } = this.#started as Started;
+      return setRight(journal, catalogue, this.held, this.#names.elsewhere);
+    };
+    this.#mending = new Mending(mend, log, (error) => this.onFault(error));
     this.#timer = setInterval(() => {
       for (const name of this.#sessions.keys()) this.#checkpointIfDue(name);
-      this.#mendIfBroken();
+      if (this.#ready && this.status.problem !== undefined) this.#mending.begin();
     }, 1000).unref();
   }
 
@@ -217,20 +228,28 @@ export class Store {
     for (const held of this.#sessions.values()) held.endEvents();
   }
 
-  /** Writes last checkpoints and gives the folder up. What fails is logged; the other sessions are saved all the same. */
-  async close(): Promise<void> {
+  /**
+   * Writes last checkpoints and gives the folder up. What fails is logged; the other sessions are saved all the same. Resolves to
+   * whether all of them were.
+   */
+  async close(): Promise<boolean> {
     clearInterval(this.#timer);
-    await this.#mending;
+    await this.#mending.idle();
+    // Before all else what has been acknowledged: large checkpoints may not be over in time.
+    await this.#started?.journal.flush();
+    let isSaved = true;
     for (const [name, held] of this.#sessions) {
       try {
         await held.close();
       } catch (error) {
         this.#log.error({ session: name, error: String(error) }, 'the last checkpoint could not be written');
+        isSaved = false;
       }
     }
     await this.#started?.journal.close();
     await this.#threads.close();
     await this.#lock.release();
+    return isSaved;
   }
 
   #place(name: string): SessionFolder {
@@ -240,6 +259,7 @@ export class Store {
       aside: join(this.#folder, 'damaged', name),
       onDamage: (damage) => this.#damaged(damage),
       onStep: () => this.#checkpointIfDue(name),
+      onFault: (error) => this.onFault(error),
       executor: this.#threads,
       keys: this.#names.keysOf(name),
       remember: (entry) => this.#names.remember(name, entry),
@@ -266,24 +286,5 @@ export class Store {
       ?.checkpoints.writeIfDue(Date.now())
       ?.then((written) => this.onCheckpoint(written))
       .catch((error) => this.#log.error({ session: name, error: String(error) }, 'a checkpoint could not be written'));
-  }
-
-  /** Tries to come back after a failure of the disk. */
-  #mendIfBroken(): void {
-    const problem = this.#ready ? this.#started?.journal.problem : undefined;
-    if (problem === undefined || this.#mending !== undefined) return;
-    this.#mending = this.#mend()
-      .then(
-        () => this.#log.warn({}, 'the disk takes changes again'),
-        (error) => this.#log.error({ error: String(error) }, 'no changes are taken: the disk fails'),
-      )
-      .finally(() => {
-        this.#mending = undefined;
-      });
-  }
-
-  async #mend(): Promise<void> {
-    const { journal, catalogue } = this.#started as Started;
-    await setRight(journal, catalogue, this.held, this.#names.elsewhere);
   }
 }
