@@ -31,6 +31,7 @@ export async function checkpointRoutes(instance: FastifyInstance): Promise<void>
   app.post(
     '/v1/sessions/:session/checkpoints',
     {
+      config: { access: 'admin' },
       schema: {
         operationId: 'writeCheckpoint',
         summary: 'Write a checkpoint now',
@@ -60,6 +61,7 @@ export async function checkpointRoutes(instance: FastifyInstance): Promise<void>
   app.get(
     '/v1/sessions/:session/checkpoints',
     {
+      config: { access: 'read' },
       schema: {
         operationId: 'listCheckpoints',
         summary: 'List the checkpoints, newest first',
@@ -79,6 +81,7 @@ export async function checkpointRoutes(instance: FastifyInstance): Promise<void>
   app.get(
     '/v1/sessions/:session/checkpoints/:id',
     {
+      config: { access: 'read' },
       schema: {
         operationId: 'getCheckpoint',
         summary: 'Download a checkpoint',
@@ -116,6 +119,7 @@ export async function checkpointRoutes(instance: FastifyInstance): Promise<void>
   app.delete(
     '/v1/sessions/:session/checkpoints/:id',
     {
+      config: { access: 'admin' },
       schema: {
         operationId: 'deleteCheckpoint',
         summary: 'Delete a checkpoint',
@@ -142,6 +146,7 @@ export async function checkpointRoutes(instance: FastifyInstance): Promise<void>
   app.post(
     '/v1/sessions/:session/checkpoints/:id/restore',
     {
+      config: { access: 'admin' },
       schema: {
         operationId: 'restoreCheckpoint',
         summary: 'Put the session back to a checkpoint',

@@ -25,7 +25,7 @@ export async function eventRoutes(instance: FastifyInstance): Promise<void> {
   app.get(
     '/v1/sessions/:session/events',
     {
-      config: { isEndless: true },
+      config: { access: 'read', isEndless: true },
       schema: {
         operationId: 'streamEvents',
         summary: 'Follow what happens to a session',

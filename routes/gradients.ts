@@ -28,7 +28,7 @@ export async function gradientRoutes(instance: FastifyInstance): Promise<void> {
   app.post(
     '/v1/sessions/:session/gradients',
     {
-      config: { isJournaled: true },
+      config: { access: 'push', isJournaled: true },
       schema: {
         operationId: 'applyGradients',
         summary: 'Apply gradients: one step over the variables named',

@@ -32,6 +32,7 @@ function refuseOtherMethods(app: FastifyInstance, url: string, allowed: readonly
   app.route({
     method: methods.filter((method) => !allowed.includes(method)),
     url,
+    config: { access: 'any' },
     schema: { hide: true },
     onRequest: async (request) => {
       const allow = allowed.join(', ');

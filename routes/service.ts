@@ -4,7 +4,7 @@ import type { FastifyInstance } from 'fastify';
 import { Type } from 'typebox';
 import { catalogue, Problem } from '../src/errors.ts';
 import { openapiYaml } from '../src/plugins/openapi.ts';
-import { problems } from '../src/schemas/common.ts';
+import { problemsFor } from '../src/schemas/common.ts';
 import { Health, Readiness } from '../src/schemas/service.ts';
 
 const tags = ['service'];
@@ -15,13 +15,14 @@ export async function serviceRoutes(instance: FastifyInstance): Promise<void> {
   app.get(
     '/healthz',
     {
+      config: { access: 'open' },
       schema: {
         operationId: 'getHealth',
         summary: 'Whether the process is alive',
         tags,
         response: {
           200: { description: 'It is.', content: { 'application/json': { schema: Health } } },
-          ...problems(),
+          ...problemsFor('open'),
         },
       },
     },
@@ -31,6 +32,7 @@ export async function serviceRoutes(instance: FastifyInstance): Promise<void> {
   app.get(
     '/readyz',
     {
+      config: { access: 'open' },
       schema: {
         operationId: 'getReadiness',
         summary: 'Whether all sessions are back and the disk takes writes',
@@ -39,7 +41,7 @@ export async function serviceRoutes(instance: FastifyInstance): Promise<void> {
         tags,
         response: {
           200: { description: 'Ready.', content: { 'application/json': { schema: Readiness } } },
-          ...problems('storage_failed', 'insufficient_storage'),
+          ...problemsFor('open', 'storage_failed', 'insufficient_storage'),
         },
       },
     },
@@ -59,13 +61,14 @@ export async function serviceRoutes(instance: FastifyInstance): Promise<void> {
   app.get(
     '/metrics',
     {
+      config: { access: 'any' },
       schema: {
         operationId: 'getMetrics',
         summary: "Figures in Prometheus' text form",
         tags,
         response: {
           200: { description: 'The figures.', content: { 'text/plain': { schema: Type.String() } } },
-          ...problems(),
+          ...problemsFor('any'),
         },
       },
     },
@@ -75,13 +78,14 @@ export async function serviceRoutes(instance: FastifyInstance): Promise<void> {
   app.get(
     '/openapi.json',
     {
+      config: { access: 'any' },
       schema: {
         operationId: 'getOpenapiJson',
         summary: 'This document, as JSON',
         tags,
         response: {
           200: { description: 'OpenAPI 3.1.', content: { 'application/json': { schema: Type.Unknown() } } },
-          ...problems(),
+          ...problemsFor('any'),
         },
       },
     },
@@ -91,13 +95,14 @@ export async function serviceRoutes(instance: FastifyInstance): Promise<void> {
   app.get(
     '/openapi.yaml',
     {
+      config: { access: 'any' },
       schema: {
         operationId: 'getOpenapiYaml',
         summary: 'This document, as YAML',
         tags,
         response: {
           200: { description: 'OpenAPI 3.1.', content: { 'application/yaml': { schema: Type.String() } } },
-          ...problems(),
+          ...problemsFor('any'),
         },
       },
     },
@@ -107,13 +112,14 @@ export async function serviceRoutes(instance: FastifyInstance): Promise<void> {
   app.get(
     '/docs/errors',
     {
+      config: { access: 'any' },
       schema: {
         operationId: 'getErrors',
         summary: 'The catalogue of errors, as a page',
         tags,
         response: {
           200: { description: 'A table.', content: { 'text/html': { schema: Type.String() } } },
-          ...problems(),
+          ...problemsFor('any'),
         },
       },
     },

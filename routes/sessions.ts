@@ -3,6 +3,7 @@ import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
 import type { FastifyInstance } from 'fastify';
 import { Type } from 'typebox';
 import { Problem } from '../src/errors.ts';
+import { mayKnow, requireReach } from '../src/plugins/authorisation.ts';
 import { SafetensorsBody } from '../src/plugins/bodies.ts';
 import { changeRequest, entityTag, idempotencyKey, noteReplay } from '../src/plugins/headers.ts';
 import { ChangeHeaders, changeProblems, problems, query, SessionName, SessionParams } from '../src/schemas/common.ts';
@@ -30,6 +31,7 @@ export async function sessionRoutes(instance: FastifyInstance): Promise<void> {
   app.put(
     '/v1/sessions/:session',
     {
+      config: { access: 'admin', creates: true },
       schema: {
         operationId: 'createSession',
         summary: 'Create a session',
@@ -57,7 +59,7 @@ export async function sessionRoutes(instance: FastifyInstance): Promise<void> {
       }
       const wanted =
         body instanceof SafetensorsBody ? decodeSessionFile(body.file) : decodeSession(body as SessionBody);
-      const { result, replayed } = await app.store.create(session, wanted, idempotencyKey(request));
+      const { result, replayed } = await app.store.create(session, wanted, idempotencyKey(request), request.token);
       const { view } = result;
       noteReplay(reply, replayed);
       reply.status(201).header('etag', entityTag(view.head.revision));
@@ -68,6 +70,7 @@ export async function sessionRoutes(instance: FastifyInstance): Promise<void> {
   app.get(
     '/v1/sessions',
     {
+      config: { access: 'read' },
       schema: {
         operationId: 'listSessions',
         summary: 'List the sessions, by name',
@@ -81,7 +84,7 @@ export async function sessionRoutes(instance: FastifyInstance): Promise<void> {
     },
     async (request): Promise<SessionList> => {
       const { limit, after = '' } = request.query;
-      const all = app.store.list().filter(({ name }) => name > after);
+      const all = app.store.list().filter(({ name }) => name > after && mayKnow(request, name));
       const page = all.slice(0, limit);
       return {
         sessions: page.map(({ view }) => encodeSession(view)),
@@ -93,6 +96,7 @@ export async function sessionRoutes(instance: FastifyInstance): Promise<void> {
   app.get(
     '/v1/sessions/:session',
     {
+      config: { access: 'read' },
       schema: {
         operationId: 'getSession',
         summary: 'Read a session document',
@@ -111,6 +115,7 @@ export async function sessionRoutes(instance: FastifyInstance): Promise<void> {
   app.get(
     '/v1/sessions/:session/fingerprint',
     {
+      config: { access: 'read' },
       schema: {
         operationId: 'getFingerprint',
         summary: 'Read the fingerprint of the state',
@@ -134,6 +139,7 @@ export async function sessionRoutes(instance: FastifyInstance): Promise<void> {
   app.patch(
     '/v1/sessions/:session',
     {
+      config: { access: 'admin' },
       schema: {
         operationId: 'patchSession',
         summary: 'Change configuration, counter or settings',
@@ -164,6 +170,7 @@ export async function sessionRoutes(instance: FastifyInstance): Promise<void> {
     },
     async (request, reply) => {
       const patch = request.body as SessionPatchBody as SessionPatch;
+      request.logged = { members: Object.keys(patch) };
       const held = app.store.session(request.params.session);
       const { result: view, replayed } = await held.patch(patch, changeRequest(request));
       noteReplay(reply, replayed);
@@ -174,6 +181,7 @@ export async function sessionRoutes(instance: FastifyInstance): Promise<void> {
   app.post(
     '/v1/sessions/:session/fork',
     {
+      config: { access: 'admin' },
       schema: {
         operationId: 'forkSession',
         summary: 'Create a session with the state of this one',
@@ -192,7 +200,10 @@ export async function sessionRoutes(instance: FastifyInstance): Promise<void> {
     },
     async (request, reply) => {
       const { name, iterations } = request.body as ForkBody;
-      const outcome = await app.store.fork(request.params.session, name, iterations, changeRequest(request));
+      const { session } = request.params;
+      request.logged = { into: name };
+      requireReach(request, name);
+      const outcome = await app.store.fork(session, name, iterations, changeRequest(request), request.token);
       const { view } = outcome.result;
       noteReplay(reply, outcome.replayed);
       reply.status(201).header('etag', entityTag(view.head.revision));
@@ -203,6 +214,7 @@ export async function sessionRoutes(instance: FastifyInstance): Promise<void> {
   app.delete(
     '/v1/sessions/:session',
     {
+      config: { access: 'admin' },
       schema: {
         operationId: 'deleteSession',
         summary: 'Delete a session and its checkpoints',

@@ -1,19 +1,12 @@
 /** Reading and assigning variables and their slots, whole or by rows. */
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import { type Static, Type } from 'typebox';
+import { Type } from 'typebox';
 import { Problem } from '../src/errors.ts';
 import type { Part } from '../src/kernel/extent.ts';
-import { lendMemory, pooledReply, SafetensorsBody } from '../src/plugins/bodies.ts';
-import {
-  changeRequest,
-  clientGone,
-  entityTag,
-  noteReplay,
-  notModified,
-  preferences,
-  replyFormat,
-} from '../src/plugins/headers.ts';
+import { SafetensorsBody } from '../src/plugins/bodies.ts';
+import { changeRequest, entityTag, noteReplay } from '../src/plugins/headers.ts';
+import { answerRead, type Dtype } from '../src/plugins/tensor-answer.ts';
 import {
   ChangeHeaders,
   changeProblems,
@@ -28,9 +21,8 @@ import {
 import { json, nothing, tensorBody, tensorReply } from '../src/schemas/content.ts';
 import { decodeLookup, decodeLookupFile, type LookupBody } from '../src/schemas/lookup.ts';
 import { type AssignmentsBody, decodeSlices, decodeSlicesFile, requireFinite } from '../src/schemas/slices.ts';
-import { headJson, TensorReply } from '../src/schemas/tensor-reply.ts';
-import type { Head, Receive, Selection } from '../src/session/session.ts';
-import type { HeldSession } from '../src/store/held-session.ts';
+import { headJson } from '../src/schemas/tensor-reply.ts';
+import type { Selection } from '../src/session/session.ts';
 
 const readProblems = [
   'session_not_found',
@@ -82,6 +74,7 @@ export async function variableRoutes(instance: FastifyInstance): Promise<void> {
   app.get(
     '/v1/sessions/:session/variables',
     {
+      config: { access: 'read' },
       schema: {
         operationId: 'getVariables',
         summary: 'Read variables',
@@ -107,7 +100,7 @@ export async function variableRoutes(instance: FastifyInstance): Promise<void> {
       const { name: names, since, dtype } = request.query;
       const selection = select(session, names);
       const held = app.store.session(session);
-      return answer(request, reply, held, dtype, names, (receive) => {
+      return answerRead(request, reply, held, dtype, names, (receive) => {
         return since === undefined ? held.read('w', selection, receive) : held.readSince(since, names, receive);
       });
     },
@@ -116,6 +109,7 @@ export async function variableRoutes(instance: FastifyInstance): Promise<void> {
   app.put(
     '/v1/sessions/:session/variables',
     {
+      config: { access: 'admin' },
       schema: {
         operationId: 'assignVariables',
         summary: "Assign variables (Keras' `assign`)",
@@ -134,6 +128,7 @@ export async function variableRoutes(instance: FastifyInstance): Promise<void> {
   app.get(
     '/v1/sessions/:session/variables/:variable',
     {
+      config: { access: 'read' },
       schema: {
         operationId: 'getVariable',
         summary: 'Read one variable, or some rows of it',
@@ -165,6 +160,7 @@ export async function variableRoutes(instance: FastifyInstance): Promise<void> {
   app.post(
     '/v1/sessions/:session/lookup',
     {
+      config: { access: 'read' },
       schema: {
         operationId: 'lookup',
         summary: 'Read rows (sparse pull)',
@@ -187,6 +183,7 @@ export async function variableRoutes(instance: FastifyInstance): Promise<void> {
   app.get(
     '/v1/sessions/:session/slots/:slot',
     {
+      config: { access: 'read' },
       schema: {
         operationId: 'getSlots',
         summary: 'Read a slot of the variables',
@@ -207,6 +204,7 @@ export async function variableRoutes(instance: FastifyInstance): Promise<void> {
   app.put(
     '/v1/sessions/:session/slots/:slot',
     {
+      config: { access: 'admin' },
       schema: {
         operationId: 'assignSlots',
         summary: 'Assign a slot of variables',
@@ -231,7 +229,7 @@ export async function variableRoutes(instance: FastifyInstance): Promise<void> {
   ): Promise<FastifyReply | Buffer | string> {
     const held = app.store.session(session);
     const names = selection?.map(({ variable }) => variable);
-    return answer(request, reply, held, dtype, names, (receive) => held.read(part, selection, receive));
+    return answerRead(request, reply, held, dtype, names, (receive) => held.read(part, selection, receive));
   }
 
   async function assign(
@@ -273,28 +271,4 @@ export async function variableRoutes(instance: FastifyInstance): Promise<void> {
       `a variable must be one of the session's. Received: ${JSON.stringify(missing)}`,
     );
   }
-}
-
-type Dtype = Static<typeof ReplyDtype>;
-
-/** Answers with tensors, or that nothing has changed; waits for a change first if the client prefers to. `names`: those read. */
-async function answer(
-  request: FastifyRequest,
-  reply: FastifyReply,
-  held: HeldSession,
-  dtype: Dtype | undefined,
-  names: readonly string[] | undefined,
-  readTo: (receive: Receive) => Promise<Head>,
-): Promise<FastifyReply | Buffer | string> {
-  const { waitSeconds } = preferences(request);
-  if (waitSeconds > 0 && notModified(request, held.revision)) {
-    reply.header('preference-applied', `wait=${waitSeconds}`);
-    await held.waitForChange(held.revision, waitSeconds * 1000, clientGone(reply));
-  }
-  if (notModified(request, held.revision)) return reply.status(304).header('etag', entityTag(held.revision)).send();
-  const format = replyFormat(request);
-  const tensors = new TensorReply(format, dtype, (bytes) => lendMemory(reply, bytes));
-  const head = await readTo(tensors.receive);
-  request.logged = { variables: (names ?? [...held.contents.variables.keys()]).slice(0, 8) };
-  return pooledReply(reply.header('etag', entityTag(head.revision)).type(format), tensors.payload(false));
 }

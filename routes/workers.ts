@@ -15,6 +15,7 @@ export async function workerRoutes(instance: FastifyInstance): Promise<void> {
   app.get(
     '/v1/sessions/:session/workers',
     {
+      config: { access: 'read' },
       schema: {
         operationId: 'listWorkers',
         summary: 'List the workers',
@@ -35,6 +36,7 @@ export async function workerRoutes(instance: FastifyInstance): Promise<void> {
   app.post(
     '/v1/sessions/:session/workers/:worker/release',
     {
+      config: { access: 'admin' },
       schema: {
         operationId: 'releaseWorker',
         summary: 'Release a worker from quarantine',

@@ -6,11 +6,12 @@ import fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } 
 import { routes } from '../routes/index.ts';
 import type { Config } from './config.ts';
 import { Problem } from './errors.ts';
+import { auditLog } from './plugins/audit.ts';
+import { authorisation } from './plugins/authorisation.ts';
 import { bodies } from './plugins/bodies.ts';
 import { eventStreams } from './plugins/event-stream.ts';
 import { expectContinue } from './plugins/expect-continue.ts';
 import { metrics } from './plugins/metrics.ts';
-import { notBuilt } from './plugins/not-built.ts';
 import { openapi } from './plugins/openapi.ts';
 import { pipelined } from './plugins/pipelined.ts';
 import { answerClientError, problems, sendProblem, toProblem } from './plugins/problems.ts';
@@ -43,7 +44,8 @@ export async function build(config: Config, store: Store, logger: FastifyBaseLog
   if (config.isTraced) await app.register((await import('./plugins/tracing.ts')).tracing);
   // The other half of the time is for the last checkpoints.
   await app.register(shutdown, { patienceMs: config.shutdownTimeoutMs / 2 });
-  await app.register(notBuilt);
+  await app.register(authorisation, { authFile: config.authFile });
+  await app.register(auditLog);
   await app.register(compress, compression);
   await app.register(expectContinue);
   await app.register(bodies, { bodyBytesMax: config.bodyBytesMax });

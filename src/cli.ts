@@ -4,47 +4,83 @@ import { compact } from './operator/compact.ts';
 import { exportState } from './operator/export.ts';
 import { inspect } from './operator/inspect.ts';
 import { type Exit, exits, type Report } from './operator/report.ts';
+import { createToken } from './operator/token.ts';
 import { verify } from './operator/verify.ts';
 import { StoppedFolder } from './store/stopped-folder.ts';
 
 interface Given {
   /** One for each name of the command's arguments. */
   readonly args: readonly string[];
-  readonly options: { readonly json?: boolean; readonly iterations?: string };
+  readonly options: {
+    readonly json?: boolean;
+    readonly iterations?: string;
+    readonly name?: string;
+    readonly role?: string[];
+    readonly session?: string[];
+    readonly expires?: string;
+  };
 }
 
 interface Command {
   readonly args: readonly string[];
-  readonly options: Readonly<Record<string, { readonly type: 'boolean' | 'string' }>>;
-  readonly run: (folder: StoppedFolder, given: Given, report: Report) => Promise<Exit>;
+  readonly options: Readonly<Record<string, { readonly type: 'boolean' | 'string'; readonly multiple?: boolean }>>;
+  readonly run: (given: Given, report: Report) => Promise<Exit>;
 }
 
 const commands: Readonly<Record<string, Command>> = {
   inspect: {
     args: ['DATA_DIR'],
     options: { json: { type: 'boolean' } },
-    run: (folder, { options }, report) => inspect(folder, options.json === true, report),
+    run: onFolder((folder, { options }, report) => inspect(folder, options.json === true, report)),
   },
   verify: {
     args: ['DATA_DIR'],
     options: {},
-    run: (folder, _, report) => verify(folder, report),
+    run: onFolder((folder, _, report) => verify(folder, report)),
   },
   compact: {
     args: ['DATA_DIR'],
     options: {},
-    run: (folder, _, report) => compact(folder, report),
+    run: onFolder((folder, _, report) => compact(folder, report)),
   },
   export: {
     args: ['DATA_DIR', 'SESSION', 'FILE'],
     options: { iterations: { type: 'string' } },
-    run: (folder, { args, options }, report) => {
+    run: onFolder((folder, { args, options }, report) => {
       const [, name, file] = args as [string, string, string];
       const iterations = options.iterations === undefined ? undefined : Number(options.iterations);
       return exportState(folder, { name, file, iterations }, report);
+    }),
+  },
+  token: {
+    args: ['create'],
+    options: {
+      name: { type: 'string' },
+      role: { type: 'string', multiple: true },
+      session: { type: 'string', multiple: true },
+      expires: { type: 'string' },
+      json: { type: 'boolean' },
+    },
+    run: async ({ args, options: { name, role, session = ['*'], expires, json } }, report) => {
+      if (args[0] !== 'create') throw new WrongUsage(`token must be followed by create. Received: ${args[0]}`);
+      if (name === undefined || role === undefined)
+        throw new WrongUsage('token create must have a --name and a --role');
+      return createToken({ name, roles: role, sessions: session, expires }, json === true, report);
     },
   },
 };
+
+/** A command on the data folder that is its first argument. */
+function onFolder(run: (folder: StoppedFolder, given: Given, report: Report) => Promise<Exit>): Command['run'] {
+  return async (given, report) => {
+    const folder = await StoppedFolder.open(given.args[0] as string);
+    try {
+      return await run(folder, given, report);
+    } finally {
+      await folder.close();
+    }
+  };
+}
 
 const usage = `usage: adamax-server                                             serves, as its environment says
        adamax-server inspect DATA_DIR [--json]                   says what lies in a data folder
@@ -52,7 +88,9 @@ const usage = `usage: adamax-server                                             
        adamax-server compact DATA_DIR                            writes the journal anew, without its free pages
        adamax-server export DATA_DIR SESSION FILE [--iterations N]
                                                                  writes a session as a file to create one from
-Commands need a data folder that no server is using, and exit with 2 where they cannot be carried out.
+       adamax-server token create --name NAME --role read|push|admin [--session PATTERN]... [--expires TIME] [--json]
+                                                                 makes a token, and the entry for it in AUTH_FILE
+Commands on a data folder need one that no server is using. All exit with 2 where they cannot be carried out.
 `;
 
 class WrongUsage extends Error {}
@@ -74,12 +112,7 @@ export async function runCommand(
   };
   try {
     const { command, ...rest } = read(given);
-    const folder = await StoppedFolder.open(rest.args[0] as string);
-    try {
-      return await command.run(folder, rest, report);
-    } finally {
-      await folder.close();
-    }
+    return await command.run(rest, report);
   } catch (error) {
     report.warn((error as Error).message);
     if (error instanceof WrongUsage) stderr.write(usage);

@@ -1,4 +1,5 @@
 /** The environment (and a `.env` file) as a frozen Config; nothing else reads it. `.env.example` documents each variable. */
+import { isIPv4 } from 'node:net';
 import { availableParallelism, totalmem } from 'node:os';
 import type { Ajv, ErrorObject } from 'ajv';
 import { envSchema } from 'env-schema';
@@ -23,7 +24,8 @@ const Environment = Type.Object({
   OTEL_EXPORTER_OTLP_ENDPOINT: Type.Optional(Type.String()),
   OTEL_EXPORTER_OTLP_PROTOCOL: Type.Enum(['', 'http/protobuf'], { default: '', description: 'http/protobuf' }),
   OTEL_SDK_DISABLED: Type.String({ default: '' }),
-  AUTH_FILE: Type.Optional(Type.Never({ description: 'unset, since this version of the server checks no tokens' })),
+  AUTH_FILE: Type.Optional(Type.String({ minLength: 1, description: 'the path of a file of tokens' })),
+  ALLOW_ANONYMOUS: Type.Enum(['true', 'false'], { default: 'false', description: 'true or false' }),
 });
 
 function integer(minimum: number, maximum: number, options: { default?: number } = {}) {
@@ -35,6 +37,8 @@ export interface Config {
   readonly port: number;
   readonly dataDir: string;
   readonly logLevel: string;
+  /** The file of tokens; without one, everybody may do everything. */
+  readonly authFile: string | undefined;
   /** A decoded request body, bytes. */
   readonly bodyBytesMax: number;
   /** Memory for the variables and slots of all sessions, bytes. */
@@ -53,11 +57,13 @@ export interface Config {
 export function readConfig(environment: NodeJS.ProcessEnv = process.env): Config {
   if (environment === process.env) loadDotenv();
   const values = readEnvironment(environment);
+  requireGuarded(values);
   return Object.freeze({
     host: values.HOST,
     port: values.PORT,
     dataDir: values.DATA_DIR,
     logLevel: values.LOG_LEVEL,
+    authFile: values.AUTH_FILE,
     bodyBytesMax: values.BODY_BYTES_MAX,
     memoryBytesMax: values.MEMORY_BYTES_MAX ?? Math.floor(0.8 * machineMemory()),
     threads: values.THREADS ?? Math.min(availableParallelism(), threadsMax),
@@ -65,6 +71,23 @@ export function readConfig(environment: NodeJS.ProcessEnv = process.env): Config
     shutdownTimeoutMs: values.SHUTDOWN_TIMEOUT_MS,
     isTraced: (values.OTEL_EXPORTER_OTLP_ENDPOINT ?? '') !== '' && values.OTEL_SDK_DISABLED.toLowerCase() !== 'true',
   });
+}
+
+/** Throws where others could come in and nobody would ask them who they are, unless that is wanted. */
+function requireGuarded({ HOST, AUTH_FILE, ALLOW_ANONYMOUS }: Static<typeof Environment>): void {
+  const open = ALLOW_ANONYMOUS === 'true';
+  if (AUTH_FILE !== undefined && open) {
+    throw new Error('ALLOW_ANONYMOUS must not be true where AUTH_FILE says who may come in. Received: both');
+  }
+  if (AUTH_FILE !== undefined || open || isLoopback(HOST)) return;
+  const rule = 'HOST must be a loopback address (127.0.0.1, ::1 or localhost) as long as nobody needs a token';
+  const way =
+    'Set AUTH_FILE to a file of tokens (adamax-server token create), or ALLOW_ANONYMOUS=true to let everybody in';
+  throw new Error(`${rule}. Received: ${HOST}. ${way}`);
+}
+
+function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '::1' || (isIPv4(host) && host.startsWith('127.'));
 }
 
 /** What the container may use or, outside one, what the machine has. */

@@ -57,3 +57,10 @@ export const listenerBufferBytesMax = MiB;
 export const waitSecondsMax = 55;
 /** Entries of a schedule's `boundaries`. */
 export const scheduleBoundariesMax = 10_000;
+/** Tokens in AUTH_FILE: each is compared with whatever comes, which takes some 100 ns. */
+export const tokensMax = 1_000;
+/** Unknown tokens that an address may send at once, and a second after that: some for slips, too few to find one. */
+export const guessesBurst = 10;
+export const guessesPerSecond = 1;
+/** Addresses whose guesses are counted, some 200 bytes each; the longest silent is forgotten for another one. */
+export const guessingAddressesMax = 10_000;

@@ -16,6 +16,8 @@ async function serve(): Promise<void> {
     log.fatal({ err }, 'a fault that only a restart mends: ending at once, without last checkpoints');
     process.exit(1);
   };
+  if (config.authFile === undefined)
+    log.warn({ host: config.host }, 'no tokens: who reaches this address may do everything');
   const app = await build(config, store, log);
   const onTimeout = (milliseconds: number): void =>
     log.error(

@@ -22,6 +22,7 @@ test('with nothing set, every variable has the default that .env.example documen
     port: 8080,
     dataDir: './data',
     logLevel: 'info',
+    authFile: undefined,
     bodyBytesMax: 4 * 1024 ** 3,
     threads: Math.min(availableParallelism(), 16),
     keysMax: 10_000,
@@ -32,8 +33,10 @@ test('with nothing set, every variable has the default that .env.example documen
 });
 
 const accepted: [string, string, keyof Config, unknown][] = [
-  ['HOST', '0.0.0.0', 'host', '0.0.0.0'],
+  ['HOST', '127.8.9.10', 'host', '127.8.9.10'],
   ['HOST', '::1', 'host', '::1'],
+  ['HOST', 'localhost', 'host', 'localhost'],
+  ['AUTH_FILE', 'tokens.json', 'authFile', 'tokens.json'],
   ['PORT', '0', 'port', 0],
   ['PORT', '65535', 'port', 65_535],
   ['DATA_DIR', '/srv/adamax data', 'dataDir', '/srv/adamax data'],
@@ -79,8 +82,9 @@ const refused: [string, string, RegExp][] = [
   ['SHUTDOWN_TIMEOUT_MS', '0', /an integer from 1 to 2147483647/],
   ['SHUTDOWN_TIMEOUT_MS', '2147483648', /an integer from 1 to 2147483647/],
   ['OTEL_EXPORTER_OTLP_PROTOCOL', 'grpc', /http\/protobuf/],
-  ['AUTH_FILE', 'tokens.json', /unset, since this version of the server checks no tokens/],
-  ['AUTH_FILE', '', /unset/],
+  ['AUTH_FILE', '', /the path of a file of tokens/],
+  ['ALLOW_ANONYMOUS', 'yes', /true or false/],
+  ['ALLOW_ANONYMOUS', '', /true or false/],
 ];
 for (const [name, value, rule] of refused) {
   test(`${name}=${value} is refused, with its rule and what came`, () => {
@@ -97,6 +101,26 @@ for (const [name, value, rule] of refused) {
 
 test('OTEL_SDK_DISABLED turns traces off', () => {
   assert.ok(!readConfig({ OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:4318', OTEL_SDK_DISABLED: 'TRUE' }).isTraced);
+});
+
+test('an address that others reach is taken only with tokens, or where the operator lets everybody in', () => {
+  for (const host of ['0.0.0.0', '::', '192.168.0.7', '127.example.org', 'adamax']) {
+    assert.throws(
+      () => readConfig({ HOST: host }),
+      ({ message }: Error) => {
+        assert.match(message, /^HOST must be a loopback address .* as long as nobody needs a token\. Received: /);
+        assert.ok(message.includes(`Received: ${host}. Set AUTH_FILE `), message);
+        return /or ALLOW_ANONYMOUS=true to let everybody in$/.test(message);
+      },
+    );
+    assert.equal(readConfig({ HOST: host, AUTH_FILE: 'tokens.json' }).host, host);
+    assert.equal(readConfig({ HOST: host, ALLOW_ANONYMOUS: 'true' }).host, host);
+    assert.throws(() => readConfig({ HOST: host, ALLOW_ANONYMOUS: 'false' }), /^Error: HOST must be a loopback/);
+  }
+  assert.throws(
+    () => readConfig({ AUTH_FILE: 'tokens.json', ALLOW_ANONYMOUS: 'true' }),
+    /^Error: ALLOW_ANONYMOUS must not be true where AUTH_FILE says who may come in\. Received: both$/,
+  );
 });
 
 test('several mistakes are named at once', () => {
@@ -144,9 +168,9 @@ describe('the process', { concurrency: 2 }, () => {
   const options = { timeout: 120_000 };
 
   test('names every variable that is not valid and exits with 1', options, async (t) => {
-    const server = launch(t, { env: { DATA_DIR: await temporaryFolder(t), PORT: 'http', AUTH_FILE: 'tokens.json' } });
+    const server = launch(t, { env: { DATA_DIR: await temporaryFolder(t), PORT: 'http', AUTH_FILE: '' } });
     assert.deepEqual(await server.exited, { code: 1, signal: null });
-    assert.match(server.stderr, /^adamax-server: PORT must be .*; AUTH_FILE must be unset.*\n$/);
+    assert.match(server.stderr, /^adamax-server: PORT must be .*; AUTH_FILE must be the path.*\n$/);
     assert.deepEqual(server.log, []);
   });
 

@@ -2,10 +2,11 @@
 import { readFileSync } from 'node:fs';
 import swagger from '@fastify/swagger';
 import swaggerUi from '@fastify/swagger-ui';
-import type { FastifyInstance } from 'fastify';
+import type { FastifyInstance, FastifySchema } from 'fastify';
 import fp from 'fastify-plugin';
 import type { TSchema } from 'typebox';
 import { stringify } from 'yaml';
+import { roles } from '../access/token.ts';
 import { CheckpointInfo, CheckpointList } from '../schemas/checkpoint.ts';
 import { ProblemDetails } from '../schemas/common.ts';
 import { CheckpointEventJson, SessionEventJson, StepEventJson } from '../schemas/event.ts';
@@ -16,6 +17,7 @@ import { FingerprintReply, ForkBody, SessionDocument, SessionList, SessionPatchB
 import { AssignmentsBody, GradientsBody, SlicesJson } from '../schemas/slices.ts';
 import { HeadReply, TensorsReply } from '../schemas/tensor-reply.ts';
 import { WorkerList } from '../schemas/worker.ts';
+import type { Access } from './authorisation.ts';
 
 const components: readonly TSchema[] = [
   ProblemDetails,
@@ -51,6 +53,11 @@ export const openapi = fp(async (app: FastifyInstance) => {
       openapi: '3.1.0',
       info: { title: 'adamax-server', version: packageVersion(), description, license: { name: 'UNLICENSED' } },
       servers: [{ url: '/' }],
+      components: {
+        securitySchemes: {
+          token: { type: 'http', scheme: 'bearer', description: 'Where the server has tokens (AUTH_FILE).' },
+        },
+      },
       tags: [
         { name: 'sessions', description: 'Named optimizer sessions.' },
         { name: 'gradients', description: 'Steps.' },
@@ -61,10 +68,26 @@ export const openapi = fp(async (app: FastifyInstance) => {
         { name: 'service', description: 'The server itself.' },
       ],
     },
+    transform: ({ schema, url, route }) => ({ schema: withAccess(schema, route.config?.access), url }),
     refResolver: { buildLocalReference: (json) => String(json.$id) },
   });
   await app.register(swaggerUi, { routePrefix: '/docs' });
 });
+
+/** With what a route takes of who calls it. */
+function withAccess(schema: FastifySchema, access: Access | undefined): FastifySchema {
+  if (schema.hide || access === undefined) return schema;
+  if (access === 'open') return { ...schema, security: [] };
+  const needed =
+    access === 'any' ? 'any token' : `a token with the role ${roles.slice(roles.indexOf(access)).join(' or ')}`;
+  const { description } = schema as { description?: string };
+  return {
+    ...schema,
+    description: [description, `Takes ${needed}.`].filter((text) => text !== undefined).join('\n\n'),
+    // Without, too, where the server has no tokens.
+    security: [{ token: [] }, {}],
+  };
+}
 
 /** The document as the file `openapi.yaml` has it. */
 export function openapiYaml(app: FastifyInstance): string {

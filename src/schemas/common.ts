@@ -123,12 +123,30 @@ export const ProblemDetails = Type.Object(
 
 export type ProblemDetails = Static<typeof ProblemDetails>;
 
-const always: ProblemCode[] = ['invalid_parameter', 'recovering', 'shutting_down', 'internal'];
+/** What any route can meet, by what it takes of who calls it. */
+const always = {
+  open: ['invalid_parameter', 'recovering', 'shutting_down', 'internal'],
+  any: ['invalid_parameter', 'unauthenticated', 'rate_limited', 'recovering', 'shutting_down', 'internal'],
+  role: [
+    'invalid_parameter',
+    'unauthenticated',
+    'forbidden',
+    'rate_limited',
+    'recovering',
+    'shutting_down',
+    'internal',
+  ],
+} as const satisfies Record<string, ProblemCode[]>;
 
-/** The responses of a route that can meet these problems, besides those that any route can meet. */
+/** The responses of a route that takes a role and can meet these problems, besides those that any such route can meet. */
 export function problems(...codes: ProblemCode[]) {
+  return problemsFor('role', ...codes);
+}
+
+/** As `problems`, of a route that takes no token, or any. */
+export function problemsFor(access: keyof typeof always, ...codes: ProblemCode[]) {
   const byStatus = new Map<number, ProblemCode[]>();
-  for (const code of new Set([...codes, ...always])) {
+  for (const code of new Set([...codes, ...always[access]])) {
     const { status } = catalogue[code];
     byStatus.set(status, [...(byStatus.get(status) ?? []), code]);
   }

@@ -1,5 +1,4 @@
 /** How sessions come and go: creation, fork and deletion, each applied once however often it is asked for. */
-import { Problem } from '../errors.ts';
 import { storageProblem } from '../journal/files.ts';
 import type { Threads } from '../kernel/threads.ts';
 import { sessionsMax } from '../limits.ts';
@@ -11,6 +10,7 @@ import type { Log } from './log.ts';
 import type { MemoryBudget } from './memory-budget.ts';
 import { type Names, taken } from './names.ts';
 import type { Outcome } from './outcome.ts';
+import { exceeded, type Quota, requireQuota } from './quota.ts';
 import type { ChangeRequest } from './requests.ts';
 import type { SessionFolder } from './session-folder.ts';
 import type { Started } from './start.ts';
@@ -36,19 +36,32 @@ export interface Household {
   readonly recovered: () => Started;
 }
 
+/** What is made: under which name, how large, for which request. */
+interface Creation {
+  readonly name: string;
+  readonly bytes: number;
+  readonly make: () => Promise<{ contents: SessionContents; keys: readonly KeyEntry[] }>;
+  readonly key: RequestKey | undefined;
+  /** The session that the request named in its address, if it is another one. */
+  readonly sentTo: string | undefined;
+  readonly quota: Quota | undefined;
+}
+
 export class Lifecycle {
   readonly #house: Household;
+  /** Sessions in the making, with what they will take. */
+  readonly #making = new Map<string, number>();
 
   constructor(house: Household) {
     this.#house = house;
   }
 
   /** Creates a session; it is on the disk when this returns. Throws `session_exists`. */
-  create(name: string, wanted: NewSession, key?: RequestKey): Promise<Outcome<HeldSession>> {
+  create(name: string, wanted: NewSession, key?: RequestKey, quota?: Quota): Promise<Outcome<HeldSession>> {
     const make = async () => ({ contents: await wanted.make(), keys: [] });
     return this.#house.names.keysOf(name).once(
       key,
-      () => this.#create(name, wanted.bytes, make, key, undefined),
+      () => this.#create({ name, bytes: wanted.bytes, make, key, sentTo: undefined, quota }),
       (entry) => this.#made(entry),
     );
   }
@@ -62,6 +75,7 @@ export class Lifecycle {
     into: string,
     iterations: number | undefined,
     request: ChangeRequest,
+    quota?: Quota,
   ): Promise<Outcome<HeldSession>> {
     const keys = this.#house.names.keysOf(name);
     const first = () => {
@@ -71,7 +85,7 @@ export class Lifecycle {
         const known = keys.entries.filter((entry) => isOfState(entry) && entry.revision <= revision);
         return { contents, keys: known.map((entry) => ({ ...entry, revision: 0 })) };
       };
-      return this.#create(into, held.bytes, make, request.key, name);
+      return this.#create({ name: into, bytes: held.bytes, make, key: request.key, sentTo: name, quota });
     };
     return keys.once(request.key, first, (entry) => this.#made(entry));
   }
@@ -86,22 +100,17 @@ export class Lifecycle {
     return this.#house.names.keysOf(name).once(request.key, first, async () => ({ result: undefined, replayed: true }));
   }
 
-  async #create(
-    name: string,
-    bytes: number,
-    make: () => Promise<{ contents: SessionContents; keys: readonly KeyEntry[] }>,
-    key: RequestKey | undefined,
-    sentTo: string | undefined,
-  ): Promise<Outcome<HeldSession>> {
+  async #create({ name, bytes, make, key, sentTo, quota }: Creation): Promise<Outcome<HeldSession>> {
     return this.#house.names.alone(name, async () => {
       const { journal } = this.#house.recovered();
       if (this.#house.sessions.has(name)) throw taken(name);
-      if (this.#house.sessions.size >= sessionsMax) {
-        throw new Problem('session_quota_exceeded', `at most ${sessionsMax} sessions can exist. Received: one more`, {
-          headers: { 'retry-after': '60' },
-        });
+      const making = [...this.#making].map(([each, size]) => ({ name: each, bytes: size }));
+      if (this.#house.sessions.size + making.length >= sessionsMax) {
+        throw exceeded(`at most ${sessionsMax} sessions can exist. Received: one more`);
       }
+      if (quota !== undefined) requireQuota(quota, [...this.#house.sessions.values(), ...making], bytes);
       const release = this.#house.memory.reserve(bytes);
+      this.#making.set(name, bytes);
       let session: Session | undefined;
       try {
         const { contents, keys } = await make();
@@ -116,6 +125,7 @@ export class Lifecycle {
         session?.release();
         throw storageProblem(error);
       } finally {
+        this.#making.delete(name);
         release();
       }
     });

@@ -21,6 +21,7 @@ import { MemoryBudget } from './memory-budget.ts';
 import { Mending } from './mending.ts';
 import { Names } from './names.ts';
 import type { Outcome } from './outcome.ts';
+import type { Quota } from './quota.ts';
 import type { ChangeRequest } from './requests.ts';
 import type { SessionFolder } from './session-folder.ts';
 import { type Started, start } from './start.ts';
@@ -190,9 +191,9 @@ export class Store {
     return [...this.#sessions.values()];
   }
 
-  /** Creates a session; it is on the disk when this returns. Throws `session_exists`. */
-  create(name: string, wanted: NewSession, key?: RequestKey): Promise<Outcome<HeldSession>> {
-    return this.#lifecycle.create(name, wanted, key);
+  /** Creates a session; it is on the disk when this returns. Throws `session_exists` and `session_quota_exceeded`. */
+  create(name: string, wanted: NewSession, key?: RequestKey, quota?: Quota): Promise<Outcome<HeldSession>> {
+    return this.#lifecycle.create(name, wanted, key, quota);
   }
 
   /**
@@ -204,8 +205,9 @@ export class Store {
     into: string,
     iterations: number | undefined,
     request: ChangeRequest,
+    quota?: Quota,
   ): Promise<Outcome<HeldSession>> {
-    return this.#lifecycle.fork(name, into, iterations, request);
+    return this.#lifecycle.fork(name, into, iterations, request, quota);
   }
 
   /** Deletes a session and, unless they are to be kept, its checkpoints. */

@@ -230,11 +230,5 @@ refuseAll('query strings and headers beyond the rules are refused', api, [
       'invalid_parameter',
       /^\/query\/worker must /,
     ],
-    [
-      'credentials, which are not built',
-      { json: gradient, headers: { authorization: 'Bearer secret' } },
-      'invalid_parameter',
-      /Received: the header Authorization$/,
-    ],
   ]),
 ]);

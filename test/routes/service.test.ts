@@ -8,7 +8,7 @@ import { readConfig } from '../../src/config.ts';
 import { catalogue } from '../../src/errors.ts';
 import { Store } from '../../src/store/store.ts';
 import { encodeFile, f32, startApi } from '../support/api.ts';
-import { create, push, refused, stateOf, succeeded } from '../support/calls.ts';
+import { create, push, refused, succeeded } from '../support/calls.ts';
 
 const api = await startApi({ after });
 
@@ -161,31 +161,6 @@ test('HEAD answers as GET does, without the body', async () => {
   }
   const missing = await api.call('HEAD', '/v1/sessions/nobody');
   assert.deepEqual([missing.status, missing.bytes.length], [404, 0]);
-});
-
-describe('what this version does not have is refused by name', () => {
-  const gradients = { gradients: { w: { values: [1] } } };
-
-  test('headers, on every call', async () => {
-    await create(api, 'headers', { w: { values: [1] } });
-    const state = await stateOf(api, 'headers');
-    for (const [method, path, call] of [
-      ['POST', '/gradients', { json: gradients }],
-      ['GET', '/variables', {}],
-      ['DELETE', '', {}],
-    ] as const) {
-      const headers = { Authorization: 'Bearer secret' };
-      const { detail } = refused(
-        await api.call(method, `/v1/sessions/headers${path}`, { ...call, headers }),
-        'invalid_parameter',
-      );
-      assert.equal(
-        detail,
-        'a request must not use what this version does not have. Received: the header Authorization',
-      );
-    }
-    assert.deepEqual(await stateOf(api, 'headers'), state);
-  });
 });
 
 test('the log has one line for each request: who, what, how large, how long, with which result; no payload', async (t) => {

@@ -6,7 +6,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { FastifyInstance } from 'fastify';
-import { pino } from 'pino';
+import { type Logger, pino } from 'pino';
 import supertest from 'supertest';
 import { build } from '../../src/app.ts';
 import { type Config, readConfig } from '../../src/config.ts';
@@ -50,6 +50,7 @@ export async function startApi(
   t: { after(task: () => Promise<void>): void },
   overrides: Partial<Config> = {},
   folder?: string,
+  log: Logger = pino({ level: 'silent' }),
 ): Promise<Api> {
   const dataDir = folder ?? (await mkdtemp(join(tmpdir(), 'adamax-')));
   const closing: (() => Promise<void>)[] = [];
@@ -58,12 +59,16 @@ export async function startApi(
     for (const close of closing) await close();
     if (folder === undefined) await rm(dataDir, { recursive: true, force: true });
   });
-  return openApi(dataDir, overrides, closing);
+  return openApi(dataDir, overrides, log, closing);
 }
 
-async function openApi(dataDir: string, overrides: Partial<Config>, closing: (() => Promise<void>)[]): Promise<Api> {
-  const config = { ...readConfig({ DATA_DIR: dataDir, LOG_LEVEL: 'silent' }), ...overrides };
-  const log = pino({ level: config.logLevel });
+async function openApi(
+  dataDir: string,
+  overrides: Partial<Config>,
+  log: Logger,
+  closing: (() => Promise<void>)[],
+): Promise<Api> {
+  const config = { ...readConfig({ DATA_DIR: dataDir }), ...overrides };
   const store = await Store.open(config, log);
   await store.recover();
   const app = await build(config, store, log);
@@ -85,7 +90,7 @@ async function openApi(dataDir: string, overrides: Partial<Config>, closing: (()
     call: (method, path, call = {}) => callApi(app, truth, method, path, call),
     async restart() {
       await close();
-      return openApi(dataDir, overrides, closing);
+      return openApi(dataDir, overrides, log, closing);
     },
   };
 }
