@@ -61,12 +61,12 @@ const dockerfileRules: Readonly<Record<string, (stages: readonly Stage[], final:
     environmentOf(final, 'HOST') === '0.0.0.0' &&
     restsOf(final, 'EXPOSE').includes(environmentOf(final, 'PORT') ?? 'none'),
   'the last stage runs in production mode': (_, final) => environmentOf(final, 'NODE_ENV') === 'production',
-  'a HEALTHCHECK in exec form asks /healthz': (_, final) =>
+  'a HEALTHCHECK in exec form runs src/health.ts': (_, final) =>
     execForm(
       restsOf(final, 'HEALTHCHECK')
         .at(-1)
         ?.replace(/^(--\S+\s+)*CMD\s+/, ''),
-    ).some((word) => word.includes('/healthz')),
+    ).includes('dist/src/health.js'),
   'the stop signal is SIGTERM': (_, final) => restsOf(final, 'STOPSIGNAL').at(-1) === 'SIGTERM',
   'the ENTRYPOINT is in exec form and starts no shell and no npm': (_, final) => {
     const [program] = execForm(restsOf(final, 'ENTRYPOINT').at(-1));

@@ -25,7 +25,7 @@ const productionOnly =
 const user = 'the last stage runs as a numbered user other than root';
 const volume = 'DATA_DIR is a volume that belongs to the user';
 const port = 'the server listens on every address, and its port is exposed';
-const health = 'a HEALTHCHECK in exec form asks /healthz';
+const health = 'a HEALTHCHECK in exec form runs src/health.ts';
 const entrypoint = 'the ENTRYPOINT is in exec form and starts no shell and no npm';
 const namedPaths = 'the last stage takes named paths, never the whole context';
 
@@ -52,8 +52,8 @@ const badDockerfiles: [from: string, to: string, broken: string[]][] = [
   ['PORT=8080', 'PORT=8081', [port]],
   ['HOST=0.0.0.0', 'HOST=127.0.0.1', [port]],
   ['NODE_ENV=production ', '', ['the last stage runs in production mode']],
-  ['CMD ["node", "-e"', 'CMD node -e "', [health]],
-  ["'/healthz'", "'/metrics'", [health]],
+  ['CMD ["node", "dist/src/health.js"]', 'CMD node dist/src/health.js', [health]],
+  ['dist/src/health.js', 'dist/src/elsewhere.js', [health]],
   ['STOPSIGNAL SIGTERM', 'STOPSIGNAL SIGKILL', ['the stop signal is SIGTERM']],
   ['["node", "dist/src/server.js"]', 'node dist/src/server.js', [entrypoint]],
   ['["node", "dist/src/server.js"]', '["npm", "start"]', [entrypoint]],
