@@ -6,6 +6,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
+import { parse } from 'yaml';
 import { checkCompose } from '../scripts/check-compose.ts';
 import { checkDockerfile } from '../scripts/check-dockerfile.ts';
 import { parseStages } from '../scripts/dockerfile.ts';
@@ -112,6 +113,10 @@ describe('compose.yaml', () => {
   const patient = 'the server gives up waiting before it is killed';
   const restarted = 'the server comes back after a failure, but not after it was stopped';
   const readOnly = 'only the volume and /tmp can be written';
+  const rightless = 'no right of root is left';
+  const said = 'nobody is asked for a token, which must be said';
+  const apart =
+    'what watches it starts only when it is asked for, has an exact version, is on loopback, and changes nothing here';
 
   const badComposes: [from: string, to: string, broken: string][] = [
     ['build: .', 'build: ..', 'the service is built from this folder'],
@@ -119,12 +124,20 @@ describe('compose.yaml', () => {
     ['"127.0.0.1:8080:8080"', '"127.0.0.1:8080:80"', published],
     ['- data:/data', '- data:/var/data', mounted],
     ['- data:/data', '- ./data:/data', mounted],
-    ['volumes:\n  data:\n', '', mounted],
+    ['\n  data:\n', '\n', mounted],
     ['SHUTDOWN_TIMEOUT_MS: "25000"', 'SHUTDOWN_TIMEOUT_MS: "30000"', patient],
     ['stop_grace_period: 30s', '', patient],
-    ['restart: unless-stopped', 'restart: always', restarted],
+    ['restart: unless-stopped\n    read_only', 'restart: always\n    read_only', restarted],
     ['read_only: true', 'read_only: false', readOnly],
     ['- /tmp', '- /app', readOnly],
+    ['cap_drop:\n      - ALL', 'cap_drop: []', rightless],
+    ['- no-new-privileges:true', '- no-new-privileges:false', rightless],
+    ['ALLOW_ANONYMOUS: "true"', 'ALLOW_ANONYMOUS: "false"', said],
+    ['prom/prometheus:v3.5.0', 'prom/prometheus:latest', apart],
+    ['grafana/grafana:12.1.1', 'grafana/grafana', apart],
+    ['"127.0.0.1:3000:3000"', '"3000:3000"', apart],
+    ['/etc/prometheus:ro', '/etc/prometheus', apart],
+    ['profiles: [monitoring]\n    image: prom', 'image: prom', apart],
   ];
 
   test('keeps every rule', () => assert.deepEqual(checkCompose(compose, dockerfile), []));
@@ -137,5 +150,15 @@ describe('compose.yaml', () => {
   test('the Dockerfile cannot move away from it', () => {
     assert.deepEqual(checkCompose(compose, change(dockerfile, 'PORT=8080', 'PORT=9000')), [published]);
     assert.deepEqual(checkCompose(compose, change(dockerfile, 'DATA_DIR=/data', 'DATA_DIR=/state')), [mounted]);
+  });
+
+  test('Grafana finds the Prometheus and the dashboards of it', () => {
+    const provisioning = join(import.meta.dirname, '../deploy/grafana/provisioning');
+    const read = (path: string) => parse(readFileSync(join(provisioning, path), 'utf8'));
+    const { services } = parse(compose);
+    const [{ url }] = read('datasources/prometheus.yaml').datasources;
+    assert.equal(url, `http://prometheus:${services.prometheus.ports[0].split(':').at(-1)}`);
+    const [{ options }] = read('dashboards/adamax-server.yaml').providers;
+    assert.ok(services.grafana.volumes.includes(`./deploy/grafana/dashboards:${options.path}:ro`), options.path);
   });
 });
