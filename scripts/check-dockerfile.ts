@@ -20,8 +20,10 @@ const dockerfileRules: Readonly<Record<string, (stages: readonly Stage[], final:
   'files come by COPY, never by ADD': (stages) => stages.every((stage) => restsOf(stage, 'ADD').length === 0),
   'the folder changes by WORKDIR, never by RUN cd': (stages) =>
     stages.flatMap((stage) => restsOf(stage, 'RUN')).every((rest) => !/(^|[;&|]\s*)cd\s/.test(rest)),
-  'packages come from the lock file: npm ci': (stages) =>
-    stages.flatMap((stage) => restsOf(stage, 'RUN')).every((rest) => !/\bnpm (install|i)\b/.test(rest)),
+  'packages come from the lock file and run nothing of their own: npm ci --ignore-scripts': (stages) =>
+    stages
+      .flatMap((stage) => restsOf(stage, 'RUN'))
+      .every((rest) => !npmInstall.test(rest) || /\bnpm ci\b.* --ignore-scripts\b/.test(rest)),
   'the last stage installs nothing and copies node_modules from a stage without development dependencies': (
     stages,
     final,

@@ -21,6 +21,7 @@ function change(text: string, from: string, to: string): string {
 }
 
 const unpinned = 'every base image is an earlier stage or has an exact version';
+const locked = 'packages come from the lock file and run nothing of their own: npm ci --ignore-scripts';
 const productionOnly =
   'the last stage installs nothing and copies node_modules from a stage without development dependencies';
 const user = 'the last stage runs as a numbered user other than root';
@@ -36,11 +37,12 @@ const badDockerfiles: [from: string, to: string, broken: string[]][] = [
   ['node:24.21.0-bookworm-slim', 'node', [unpinned]],
   ['COPY src ./src', 'ADD src ./src', ['files come by COPY, never by ADD']],
   ['RUN npm run build', 'RUN cd src && npm run build', ['the folder changes by WORKDIR, never by RUN cd']],
-  ['RUN npm ci\n', 'RUN npm install\n', ['packages come from the lock file: npm ci']],
+  ['RUN npm ci --ignore-scripts\n', 'RUN npm install --ignore-scripts\n', [locked]],
+  ['RUN npm ci --ignore-scripts\n', 'RUN npm ci\n', [locked]],
   ['npm ci --omit=dev', 'npm ci', [productionOnly]],
   ['--from=production /app/node_modules', '--from=build /app/node_modules', [productionOnly]],
   ['COPY --from=production /app/node_modules ./node_modules\n', '', [productionOnly]],
-  ['USER 10001:10001', 'RUN npm ci\nUSER 10001:10001', [productionOnly]],
+  ['USER 10001:10001', 'RUN npm ci --ignore-scripts\nUSER 10001:10001', [productionOnly]],
   ['COPY package.json openapi.yaml ./', 'COPY . .', [namedPaths]],
   ['USER 10001:10001', 'USER 0:10001', [user, volume]],
   ['USER 10001:10001', 'USER root', [user, volume]],
