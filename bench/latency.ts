@@ -48,7 +48,7 @@ async function timed(push: () => Promise<void>): Promise<number> {
   return performance.now() - start;
 }
 
-function summary(latencies: readonly number[]): Latencies {
+export function summary(latencies: readonly number[]): Latencies {
   const sorted = latencies.toSorted((a, b) => a - b);
   const percentile = (percent: number) => sorted[Math.ceil((percent / 100) * sorted.length) - 1] as number;
   return { median: percentile(50), p99: percentile(99) };

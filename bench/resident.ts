@@ -5,6 +5,8 @@ export interface Resident {
   readonly now: number;
   /** The most that it ever was. */
   readonly peak: number;
+  /** Without the files that it has mapped, which are the system's to keep or to drop. */
+  readonly own: number;
 }
 
 export function residentMemory(pid: number): Resident {
@@ -14,5 +16,5 @@ export function residentMemory(pid: number): Resident {
     if (kibibytes === undefined) throw new Error(`/proc/${pid}/status must have ${name}`);
     return Number(kibibytes) * 1024;
   };
-  return { now: bytes('VmRSS'), peak: bytes('VmHWM') };
+  return { now: bytes('VmRSS'), peak: bytes('VmHWM'), own: bytes('RssAnon') + bytes('RssShmem') };
 }

@@ -12,14 +12,15 @@ const startSecondsMax = 30;
 /** Between two looks at whether the server is ready: no start is measured more finely. */
 const lookMs = 5;
 
-/** Starts it on a data folder, an empty one if none is given, and waits until it is ready. */
+/** Starts it on a data folder, an empty one if none is given, with other variables of its environment; waits until it is ready. */
 export async function startServer(
   children: Children,
   folder = children.emptyFolder('data'),
   secondsMax = startSecondsMax,
+  others: Readonly<Record<string, string>> = {},
 ): Promise<Server> {
   const port = await freePort();
-  const environment = { HOST: '127.0.0.1', PORT: String(port), DATA_DIR: folder, LOG_LEVEL: 'warn' };
+  const environment = { HOST: '127.0.0.1', PORT: String(port), DATA_DIR: folder, LOG_LEVEL: 'warn', ...others };
   const started = performance.now();
   const child = children.spawn(process.execPath, [script], {
     cwd: folder,

@@ -50,8 +50,7 @@ export async function checkpointRoutes(instance: FastifyInstance): Promise<void>
       refuseBody(request);
       const { session } = request.params;
       const { result, replayed } = await app.store.session(session).checkpoints.write(changeRequest(request));
-      const { info, revision, seconds } = result;
-      if (!replayed) app.metrics.checkpoint(seconds);
+      const { info, revision } = result;
       noteReplay(reply, replayed);
       reply.status(201).header('etag', entityTag(revision));
       return reply.header('location', `/v1/sessions/${session}/checkpoints/${info.id}`).send(info);
@@ -157,7 +156,7 @@ export async function checkpointRoutes(instance: FastifyInstance): Promise<void>
         headers: ChangeHeaders,
         response: {
           200: json('Session', 'The document after it.'),
-          ...problems('session_not_found', 'checkpoint_not_found', ...changeProblems),
+          ...problems('session_not_found', 'checkpoint_not_found', ...changeProblems, 'insufficient_memory'),
         },
       },
     },

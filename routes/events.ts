@@ -62,6 +62,7 @@ export async function eventRoutes(instance: FastifyInstance): Promise<void> {
       if (request.method === 'HEAD') return reply.headers(headers).send();
       app.eventStreams.requireRoom();
       reply.hijack();
+      app.admission.stepAside(reply.raw);
       app.eventStreams.open(reply.raw, headers, events, missed);
       return reply;
     },

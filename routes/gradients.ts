@@ -28,7 +28,7 @@ export async function gradientRoutes(instance: FastifyInstance): Promise<void> {
   app.post(
     '/v1/sessions/:session/gradients',
     {
-      config: { access: 'push', isJournaled: true },
+      config: { access: 'push', isJournaled: true, takesRoom: 'change' },
       schema: {
         operationId: 'applyGradients',
         summary: 'Apply gradients: one step over the variables named',
@@ -114,17 +114,20 @@ export async function gradientRoutes(instance: FastifyInstance): Promise<void> {
         progress: streamed ? tensors.progress : undefined,
       };
       const hold = (until: Promise<unknown>): void => body?.useUntil(until);
-      const { precondition, key } = changeRequest(request);
+      const { precondition, key, hasRoom } = changeRequest(request);
       let gone: AbortSignal | undefined;
       const applied = held.applyGradients(
         gradients,
         {
           precondition,
           key,
+          hasRoom,
           worker,
           base,
           hold,
           arrived: body?.arrived,
+          aside: (until) => app.admission.stepAside(reply.raw, until),
+          receivedAt: request.bodyAt,
           gone: () => {
             gone ??= clientGone(reply);
             return gone;
@@ -134,6 +137,7 @@ export async function gradientRoutes(instance: FastifyInstance): Promise<void> {
       );
       hold(applied);
       const answered = await (begun === undefined ? applied : Promise.race([applied, begun]));
+      request.answeredAt = performance.now();
       const answer = answered === undefined ? tensors : answered.reply.tensors;
       const { head } = answer;
       if (isLogged(request)) {

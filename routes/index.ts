@@ -4,6 +4,7 @@ import { Problem } from '../src/errors.ts';
 import { checkpointRoutes } from './checkpoints.ts';
 import { eventRoutes } from './events.ts';
 import { gradientRoutes } from './gradients.ts';
+import { infoRoutes } from './info.ts';
 import { serviceRoutes } from './service.ts';
 import { sessionRoutes } from './sessions.ts';
 import { variableRoutes } from './variables.ts';
@@ -19,6 +20,7 @@ export async function routes(app: FastifyInstance): Promise<void> {
     taken.set(url, set);
   });
   await app.register(serviceRoutes);
+  await app.register(infoRoutes);
   await app.register(sessionRoutes);
   await app.register(gradientRoutes);
   await app.register(variableRoutes);

@@ -54,7 +54,9 @@ export async function serviceRoutes(instance: FastifyInstance): Promise<void> {
         });
       }
       await app.store.probe();
-      return { status: 'ready' as const, sessions, damaged: [...damaged] };
+      const { level, freeBytes } = app.store.disk;
+      const disk = level === 'ample' ? {} : { disk: { level, free_bytes: freeBytes } };
+      return { status: 'ready' as const, sessions, damaged: [...damaged], ...disk };
     },
   );
 

@@ -31,7 +31,7 @@ export async function sessionRoutes(instance: FastifyInstance): Promise<void> {
   app.put(
     '/v1/sessions/:session',
     {
-      config: { access: 'admin', creates: true },
+      config: { access: 'admin', creates: true, takesRoom: 'session' },
       schema: {
         operationId: 'createSession',
         summary: 'Create a session',
@@ -181,7 +181,7 @@ export async function sessionRoutes(instance: FastifyInstance): Promise<void> {
   app.post(
     '/v1/sessions/:session/fork',
     {
-      config: { access: 'admin' },
+      config: { access: 'admin', takesRoom: 'session' },
       schema: {
         operationId: 'forkSession',
         summary: 'Create a session with the state of this one',

@@ -1,12 +1,12 @@
 /** Reading and assigning variables and their slots, whole or by rows. */
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import { Type } from 'typebox';
+import { type Static, Type } from 'typebox';
 import { Problem } from '../src/errors.ts';
 import type { Part } from '../src/kernel/extent.ts';
 import { SafetensorsBody } from '../src/plugins/bodies.ts';
 import { changeRequest, entityTag, noteReplay } from '../src/plugins/headers.ts';
-import { answerRead, type Dtype } from '../src/plugins/tensor-answer.ts';
+import { answerTensors } from '../src/plugins/tensor-answer.ts';
 import {
   ChangeHeaders,
   changeProblems,
@@ -100,7 +100,7 @@ export async function variableRoutes(instance: FastifyInstance): Promise<void> {
       const { name: names, since, dtype } = request.query;
       const selection = select(session, names);
       const held = app.store.session(session);
-      return answerRead(request, reply, held, dtype, names, (receive) => {
+      return answerTensors(request, reply, held, dtype, names, (receive) => {
         return since === undefined ? held.read('w', selection, receive) : held.readSince(since, names, receive);
       });
     },
@@ -109,7 +109,7 @@ export async function variableRoutes(instance: FastifyInstance): Promise<void> {
   app.put(
     '/v1/sessions/:session/variables',
     {
-      config: { access: 'admin' },
+      config: { access: 'admin', takesRoom: 'change' },
       schema: {
         operationId: 'assignVariables',
         summary: "Assign variables (Keras' `assign`)",
@@ -204,7 +204,7 @@ export async function variableRoutes(instance: FastifyInstance): Promise<void> {
   app.put(
     '/v1/sessions/:session/slots/:slot',
     {
-      config: { access: 'admin' },
+      config: { access: 'admin', takesRoom: 'change' },
       schema: {
         operationId: 'assignSlots',
         summary: 'Assign a slot of variables',
@@ -229,7 +229,7 @@ export async function variableRoutes(instance: FastifyInstance): Promise<void> {
   ): Promise<FastifyReply | Buffer | string> {
     const held = app.store.session(session);
     const names = selection?.map(({ variable }) => variable);
-    return answerRead(request, reply, held, dtype, names, (receive) => held.read(part, selection, receive));
+    return answerTensors(request, reply, held, dtype, names, (receive) => held.read(part, selection, receive));
   }
 
   async function assign(
@@ -272,3 +272,5 @@ export async function variableRoutes(instance: FastifyInstance): Promise<void> {
     );
   }
 }
+
+type Dtype = Static<typeof ReplyDtype>;

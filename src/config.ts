@@ -4,7 +4,15 @@ import { availableParallelism, totalmem } from 'node:os';
 import type { Ajv, ErrorObject } from 'ajv';
 import { envSchema } from 'env-schema';
 import { type Static, Type } from 'typebox';
-import { bodyBytesMaxDefault, keysMaxDefault, keysMaxMax, threadsMax } from './limits.ts';
+import {
+  bodyBytesMaxDefault,
+  diskFreeBytesMinDefault,
+  keysMaxDefault,
+  keysMaxMax,
+  requestsMaxDefault,
+  requestsMaxMax,
+  threadsMax,
+} from './limits.ts';
 
 const levels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'];
 /** The longest that a timer runs. */
@@ -18,6 +26,8 @@ const Environment = Type.Object({
   LOG_LEVEL: Type.Enum(levels, { default: 'info', description: `one of ${levels.join(', ')}` }),
   BODY_BYTES_MAX: integer(1024, bodyBytesMaxDefault, { default: bodyBytesMaxDefault }),
   MEMORY_BYTES_MAX: Type.Optional(integer(1, Number.MAX_SAFE_INTEGER)),
+  DISK_FREE_BYTES_MIN: integer(0, Number.MAX_SAFE_INTEGER, { default: diskFreeBytesMinDefault }),
+  REQUESTS_MAX: integer(1, requestsMaxMax, { default: requestsMaxDefault }),
   THREADS: Type.Optional(integer(0, threadsMax)),
   IDEMPOTENCY_KEYS: integer(1, keysMaxMax, { default: keysMaxDefault }),
   SHUTDOWN_TIMEOUT_MS: integer(1, millisecondsMax, { default: 30_000 }),
@@ -43,6 +53,10 @@ export interface Config {
   readonly bodyBytesMax: number;
   /** Memory for the variables and slots of all sessions, bytes. */
   readonly memoryBytesMax: number;
+  /** What is to stay free on the disk of `dataDir`, bytes; 0: nothing is refused before it is full. */
+  readonly diskFreeBytesMin: number;
+  /** Requests that are worked on at a time; more are refused. */
+  readonly requestsMax: number;
   /** That share large steps, besides the one that talks to the network. */
   readonly threads: number;
   /** Idempotency keys that are remembered of each session. */
@@ -65,7 +79,9 @@ export function readConfig(environment: NodeJS.ProcessEnv = process.env): Config
     logLevel: values.LOG_LEVEL,
     authFile: values.AUTH_FILE,
     bodyBytesMax: values.BODY_BYTES_MAX,
-    memoryBytesMax: values.MEMORY_BYTES_MAX ?? Math.floor(0.8 * machineMemory()),
+    memoryBytesMax: values.MEMORY_BYTES_MAX ?? Math.floor(0.8 * usableMemory(process.constrainedMemory(), totalmem())),
+    diskFreeBytesMin: values.DISK_FREE_BYTES_MIN,
+    requestsMax: values.REQUESTS_MAX,
     threads: values.THREADS ?? Math.min(availableParallelism(), threadsMax),
     keysMax: values.IDEMPOTENCY_KEYS,
     shutdownTimeoutMs: values.SHUTDOWN_TIMEOUT_MS,
@@ -90,10 +106,12 @@ function isLoopback(host: string): boolean {
   return host === 'localhost' || host === '::1' || (isIPv4(host) && host.startsWith('127.'));
 }
 
-/** What the container may use or, outside one, what the machine has. */
-function machineMemory(): number {
-  const constrained = process.constrainedMemory() ?? 0;
-  return constrained > 0 ? Math.min(constrained, totalmem()) : totalmem();
+/**
+ * What the container may use or, outside one, what the machine has. Without a limit, `constrained` is 0 or absent, or a number
+ * beyond all memory (2^64 here); with one, of version 1 or 2 of control groups, it is the limit.
+ */
+export function usableMemory(constrained: number | undefined, machine: number): number {
+  return constrained === undefined || constrained <= 0 ? machine : Math.min(constrained, machine);
 }
 
 function readEnvironment(environment: NodeJS.ProcessEnv): Static<typeof Environment> {

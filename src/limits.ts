@@ -7,6 +7,12 @@ const MiB = 1024 * KiB;
 export const bodyBytesMaxDefault = 4096 * MiB;
 /** A decoded JSON body: parsing holds the event loop for about 10 ms a MiB, so larger tensors travel as safetensors. */
 export const jsonBodyBytesMax = 16 * MiB;
+/** Lists, objects and members of a JSON body: `JSON.parse` and what follows hold the event loop for some microseconds each. */
+export const jsonPartsMax = 262_144;
+/** Indices in one list of a JSON body, which are looked at one by one; more of them travel as safetensors. */
+export const jsonIndicesMax = 1_048_576;
+/** Free on the disk of the data folder: below it no pushes, below twice as much no new sessions. Set by DISK_FREE_BYTES_MIN. */
+export const diskFreeBytesMinDefault = 256 * MiB;
 /** Buffers of bodies that are kept for the next request: smaller ones come cheap. */
 export const pooledBytesMin = MiB;
 /** All such buffers together: the body and the reply of a push of 25 M float32 parameters, and as much again in reserve. */
@@ -21,18 +27,38 @@ export const dataFileBytesMin = MiB;
 export const threadsMax = 16;
 /** A safetensors header; the format's own libraries refuse longer ones. */
 export const safetensorsHeaderBytesMax = 100_000_000;
+/** Tensors of a safetensors file: a checkpoint has three a variable, and each takes some microseconds to read. */
+export const tensorsMax = 3 * 16_384;
+/** Strings of a safetensors file's `__metadata__`. */
+export const metadataStringsMax = 16_384;
+/** An option there, as JSON text: a schedule with all the boundaries that it may have. */
+export const optionBytesMax = MiB;
+/** Of several things that are wrong with a request, those that are told. */
+export const problemItemsMax = 64;
 /** Dimensions of a tensor: NumPy's and TensorFlow's own bounds lie between 32 and 255. */
 export const rankMax = 32;
 /** Elements of one tensor: a float64 counts integers exactly up to here, so sizes never lose a bit. */
 export const elementsMax = Number.MAX_SAFE_INTEGER / 8;
-/** Variables of a session: large models have a few thousand tensors. */
-export const variablesMax = 65_536;
+/** Variables of a session: large models have a few thousand tensors, and four times as many hold the event loop for a second. */
+export const variablesMax = 16_384;
+/** An optimizer's or a schedule's `name`, which each document of a session repeats. */
+export const optimizerNameMax = 256;
+/** Members of an object of Keras', which has a few: so an object of very many is refused as it is counted. */
+export const kerasMembersMax = 64;
 /** Sessions: each takes an address range of its own, and the address space holds about 13,000. */
 export const sessionsMax = 4_096;
 /** A session's `metadata`, as JSON text: notes, not data. */
 export const metadataBytesMax = 64 * KiB;
 /** Levels of `metadata`: whatever writes or merges it calls itself once a level, and the stack ends at some thousands. */
 export const metadataDepthMax = 64;
+/** API requests that are worked on at a time: some 200 workers that push without a pause, with room for those who read. Set by REQUESTS_MAX. */
+export const requestsMaxDefault = 256;
+/** More connections than a process usually may have. */
+export const requestsMaxMax = 65_536;
+/** A client that sends or takes less in a second is slow: none that trains is, and as many as are under way are then faster than any disk. */
+export const slowBytes = 64 * KiB;
+/** The body of a refused request up to here is read and forgotten: a new connection would cost as much. */
+export const drainedBytesMax = MiB;
 /** Requests that wait for one session. Beyond it a queue is delay, not throughput. */
 export const queuedRequestsMax = 1_024;
 /** Gradients that make a step of mode `sync`: each waits with a request of its own. */

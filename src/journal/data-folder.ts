@@ -7,8 +7,9 @@
  * A file is on the disk before its record, and goes after it: one without a record is nobody's.
  */
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
-import { readdir, rename, rm } from 'node:fs/promises';
+import { readdir, rename, rm, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
+import { Histogram, secondsBounds } from '../histogram.ts';
 import { bodyPool } from '../tensor/buffer-pool.ts';
 import { DataFile } from './data-file.ts';
 import { makeFolder } from './files.ts';
@@ -23,10 +24,19 @@ interface Named {
 export class DataFolder {
   readonly path: string;
   #arrived = 0;
+  /** Bytes of each file, by name. */
+  readonly #sizes = new Map<string, number>();
+  /** How long it took until what was left of a file when its data were there was on the disk. */
+  readonly keepSeconds = new Histogram(secondsBounds);
 
   /** In the journal's folder; it is made by `open`. */
   constructor(journal: string) {
     this.path = join(journal, 'data');
+  }
+
+  /** Of all files that records have. */
+  get bytes(): number {
+    return [...this.#sizes.values()].reduce((sum, bytes) => sum + bytes, 0);
   }
 
   /** Makes the folder, or removes what a crash left half arrived. */
@@ -34,11 +44,21 @@ export class DataFolder {
     await makeFolder(this.path);
     for (const name of await readdir(this.path))
       if (name.startsWith('arriving-')) await rm(join(this.path, name), { force: true });
+      else this.#sizes.set(name, (await stat(join(this.path, name))).size);
   }
 
   /** A file for data that are about to come. `onWrite` is told of bytes before they are written. */
   begin(onWrite: (bytes: number) => void): DataFile {
     return new DataFile(join(this.path, `arriving-${++this.#arrived}`), onWrite);
+  }
+
+  /** Resolves when the data of the session's record at `revision` are on the disk. */
+  async keep(data: DataFile, session: SessionId, revision: number): Promise<void> {
+    const path = this.pathOf(session, revision);
+    const started = performance.now();
+    await data.keepAs(path);
+    this.keepSeconds.observe((performance.now() - started) / 1000);
+    this.#sizes.set(basename(path), data.bytes);
   }
 
   pathOf(session: SessionId, revision: number): string {
@@ -72,6 +92,7 @@ export class DataFolder {
     for (const { name, session, revision } of await this.#list()) {
       if (!toGo(Buffer.from(session, 'hex'), revision)) continue;
       const path = join(this.path, name);
+      this.#sizes.delete(name);
       if (aside === undefined) await rm(path, { force: true });
       else {
         await makeFolder(aside);

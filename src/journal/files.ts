@@ -1,5 +1,5 @@
 /** Durable file operations: what they leave behind is on the disk, whole, or is not there at all. */
-import { mkdir, open, readdir, rename, rm } from 'node:fs/promises';
+import { mkdir, open, readdir, rename, rm, stat, statfs } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { Problem } from '../errors.ts';
 
@@ -65,6 +65,18 @@ export async function syncFolder(path: string): Promise<void> {
   } finally {
     await folder.close();
   }
+}
+
+/** Of all these files; one that is not there has none. */
+export async function bytesOf(paths: readonly string[]): Promise<number> {
+  const sizes = await Promise.all(paths.map((path) => stat(path).catch(() => undefined)));
+  return sizes.reduce((sum, found) => sum + (found?.size ?? 0), 0);
+}
+
+/** Of the disk that a folder is on: bytes in all, and those that are free for this process; `undefined` where it does not say. */
+export async function diskSpace(path: string): Promise<{ bytes: number; free: number } | undefined> {
+  const found = await statfs(path).catch(() => undefined);
+  return found && { bytes: found.blocks * found.bsize, free: found.bavail * found.bsize };
 }
 
 /** A failed call of the file system as the problem that it is for a client; other errors as they are. */

@@ -4,6 +4,7 @@
  */
 import { setImmediate } from 'node:timers/promises';
 import type { Problem } from '../errors.ts';
+import type { Histogram } from '../histogram.ts';
 import type { JournalFile } from './journal-file.ts';
 
 interface Waiting {
@@ -20,6 +21,7 @@ const patientBytesMax = 4 * 1024 * 1024;
 
 export class GroupCommit {
   readonly #file: JournalFile;
+  readonly #seconds: Histogram;
   readonly #onFailure: (error: unknown) => Promise<Problem>;
   #waiting: Waiting[] = [];
   #bytes = 0;
@@ -28,9 +30,10 @@ export class GroupCommit {
   #committing: Promise<void> | undefined;
   #refused: { readonly error: unknown } | undefined;
 
-  /** `onFailure` is told of one, and says what all that waits is to be told; nothing is to be submitted any more. */
-  constructor(file: JournalFile, onFailure: (error: unknown) => Promise<Problem>) {
+  /** `seconds`: how long transactions take is counted there. `onFailure` is told of one, and says what all that waits is to be told; nothing is to be submitted any more. */
+  constructor(file: JournalFile, seconds: Histogram, onFailure: (error: unknown) => Promise<Problem>) {
     this.#file = file;
+    this.#seconds = seconds;
     this.#onFailure = onFailure;
   }
 
@@ -97,9 +100,11 @@ export class GroupCommit {
   async #put(group: readonly Waiting[]): Promise<void> {
     if (this.#refused !== undefined) throw this.#refused.error;
     const bytes = group.reduce((sum, each) => sum + each.bytes, 0);
+    const started = performance.now();
     await this.#file.commit(() => {
       for (const { put } of group) put(this.#file);
     }, bytes);
+    this.#seconds.observe((performance.now() - started) / 1000);
   }
 
   /** Nothing that came after the failure may be there without what failed. */

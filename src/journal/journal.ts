@@ -10,10 +10,11 @@
 import { rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { Problem } from '../errors.ts';
+import { Histogram, secondsBounds } from '../histogram.ts';
 import { dataFileBytesMin } from '../limits.ts';
 import type { DataFile } from './data-file.ts';
 import { DataFolder } from './data-folder.ts';
-import { makeFolder, syncFolder } from './files.ts';
+import { bytesOf, makeFolder, syncFolder } from './files.ts';
 import { GroupCommit } from './group-commit.ts';
 import type { SessionId } from './journal-entries.ts';
 import { JournalDamage, type JournalFile } from './journal-file.ts';
@@ -45,6 +46,7 @@ const removedEntryBytes = 256;
 export class Journal {
   /** Idempotency keys that are kept of each session. */
   readonly keysMax: number;
+  readonly #commitSeconds = new Histogram(secondsBounds);
   readonly #folder: string;
   readonly #data: DataFolder;
   #number: number;
@@ -110,6 +112,17 @@ export class Journal {
     return this.#tail;
   }
 
+  /** How long it took, each time, until something was on the disk: a transaction, frames of the tail, a large record's data. */
+  get fsyncSeconds(): Readonly<Record<'database' | 'tail' | 'data', Histogram>> {
+    return { database: this.#commitSeconds, tail: this.#tail.syncSeconds, data: this.#data.keepSeconds };
+  }
+
+  /** Bytes on the disk. */
+  async sizes(): Promise<Record<'database' | 'tail' | 'data', number>> {
+    const database = await bytesOf([this.#path(this.#number)]);
+    return { database, tail: await bytesOf(this.#tail.paths), data: this.#data.bytes };
+  }
+
   /** As `GroupCommit.submit`. */
   submit(put: (file: JournalFile) => void, bytes = smallBytes, isUrgent = true): Promise<void> {
     if (this.#problem !== undefined) return Promise.reject(this.#problem);
@@ -123,14 +136,13 @@ export class Journal {
     );
   }
 
-  /** Resolves when the tail has a record, fsynced if it `isSynced`. `committed`: when lmdb has it. */
-  write(frame: TailFrame, isSynced: boolean, committed: Promise<void>): Promise<void> {
+  /** Resolves when the tail has a record, fsynced if it `isSynced`; to its number there. `committed`: when lmdb has it. */
+  write(frame: TailFrame, isSynced: boolean, committed: Promise<void>): Promise<number> {
     committed.catch(() => undefined);
     // Nothing may be acknowledged between a failure and the end of it, which empties the tail.
     if (this.#problem !== undefined) return Promise.reject(this.#problem);
     return this.#tail.append(frame, isSynced, committed).catch((error: unknown) => {
-      const { code, message, cause } = journalProblem(error);
-      throw this.#failed(new Problem(code, message, { cause, applied: 'unknown', headers: { 'retry-after': '5' } }));
+      throw this.#failed(error, 'unknown');
     });
   }
 
@@ -153,18 +165,16 @@ export class Journal {
 
   /** Resolves when the data of the session's record at `revision`, which comes next, are on the disk. */
   async keep(data: DataFile, session: SessionId, revision: number): Promise<void> {
-    try {
-      await data.keepAs(this.#data.pathOf(session, revision));
-    } catch (error) {
+    await this.#data.keep(data, session, revision).catch(async (error: unknown) => {
       await data.discard();
-      const { code, message, cause } = journalProblem(error);
-      throw this.#failed(new Problem(code, message, { cause, headers: { 'retry-after': '5' } }));
-    }
+      throw this.#failed(error, false);
+    });
   }
 
   /** Nothing is taken any more. Returns why. */
-  #failed(problem: Problem): Problem {
-    this.#problem ??= problem;
+  #failed(error: unknown, applied: Problem['applied']): Problem {
+    const { code, message, cause } = journalProblem(error);
+    this.#problem ??= new Problem(code, message, { cause, applied, headers: { 'retry-after': '5' } });
     this.#commits.fail(this.#problem);
     return this.#problem;
   }
@@ -240,10 +250,8 @@ export class Journal {
     await this.flush();
     await this.#tail.close();
     await this.#file?.close();
-    this.#problem ??= new Problem(
-      'shutting_down',
-      'a change must come before the server shuts down. It is shutting down',
-    );
+    const rule = 'a change must come before the server shuts down. It is shutting down';
+    this.#problem ??= new Problem('shutting_down', rule);
   }
 
   /** Puts another file in place of the one that there is, which is closed first; if that fails, there is none. */
@@ -277,7 +285,7 @@ export class Journal {
   }
 
   #commitsOf(file: JournalFile): GroupCommit {
-    return new GroupCommit(file, async (error) => {
+    return new GroupCommit(file, this.#commitSeconds, async (error) => {
       this.#problem ??= journalProblem(error);
       await file.close().catch(() => undefined);
       this.#file = undefined;

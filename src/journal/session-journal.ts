@@ -11,6 +11,7 @@ import type { DataFile } from './data-file.ts';
 import type { Journal } from './journal.ts';
 import type { SessionId } from './journal-entries.ts';
 import { JournalDamage, type JournalFile, type StoredRecord } from './journal-file.ts';
+import { Reach } from './reach.ts';
 import { encodeHead, type Kind, type ReadHead } from './record.ts';
 
 /** Where a change takes a session. */
@@ -55,12 +56,23 @@ export class SessionJournal {
   #revision: number | undefined;
   /** When the last record may be acknowledged. */
   #acknowledged = Promise.resolve();
+  #reach = new Reach();
   /** When the oldest record of `everysec` that is not fsynced was appended, and its transaction. */
   #behind: { since: number; committed: Promise<void> } | undefined;
 
   constructor(journal: Journal, id: SessionId) {
     this.#journal = journal;
     this.id = id;
+  }
+
+  /** How far the records have come that lead on from each other; another one when they begin anew. */
+  get reach(): Reach {
+    return this.#reach;
+  }
+
+  /** The number of the tail's last frame that is fsynced. */
+  get synced(): number {
+    return this.#journal.tail.synced;
   }
 
   /** Throws where the disk does not take changes now. */
@@ -118,7 +130,14 @@ export class SessionJournal {
     const frame = { session: this.id, keys, head: head.bytes, data: views };
     const own = isFromTail ? this.#journal.write(frame, level === 'always', committed) : committed;
     // A change is nothing without those before it, and the tail may take it when lmdb has failed to take one of them.
-    const acknowledged = Promise.all([this.#acknowledged, own]).then(() => undefined);
+    const reach = this.#reach;
+    const acknowledged = Promise.all([this.#acknowledged, own]).then(([, number]) =>
+      reach.wrote(place, number ?? undefined, level === 'always'),
+    );
+    committed.then(
+      () => reach.committed(place),
+      () => undefined,
+    );
     acknowledged.catch(() => undefined);
     this.#acknowledged = acknowledged;
     return {
@@ -179,6 +198,7 @@ export class SessionJournal {
   /** As `goOnFrom`, where the last record was read just now. */
   goOnBehind(head: ReadHead): void {
     this.#goOn(head.checksum, head.revision);
+    this.#reach.committed(head);
   }
 
   /** Resolves when what is read has all that was appended before. */
@@ -189,6 +209,7 @@ export class SessionJournal {
   #goOn(chain: number, revision: number | undefined): void {
     this.#chain = chain;
     this.#revision = revision;
+    this.#reach = new Reach();
     this.#acknowledged = Promise.resolve();
     this.#behind = undefined;
   }

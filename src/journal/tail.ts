@@ -9,6 +9,7 @@ import { constants, writev as writevInto } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { setImmediate } from 'node:timers/promises';
 import { promisify } from 'node:util';
+import { Histogram, secondsBounds } from '../histogram.ts';
 import { encodeFrame, type TailFrame } from './tail-frames.ts';
 
 /** Behind so many bytes the other file has its turn, if it is free. */
@@ -46,11 +47,13 @@ interface Pending {
   number: number;
   /** Whether lmdb has it. */
   isSettled: boolean;
-  readonly resolve: () => void;
+  readonly resolve: (number: number) => void;
   readonly reject: (error: unknown) => void;
 }
 
 export class Tail {
+  /** How long fsyncs took, with the write before them. */
+  readonly syncSeconds = new Histogram(secondsBounds);
   readonly #paths: readonly string[];
   #parts: [Part, Part];
   #pending: Pending[] = [];
@@ -78,11 +81,16 @@ export class Tail {
     return this.#paths;
   }
 
+  /** The number of the last frame that is fsynced, as are all before it. */
+  get synced(): number {
+    return this.#synced;
+  }
+
   /**
-   * Resolves when the frame, and all before it, are written and, if it `isSynced`, fsynced. `settled` resolves when lmdb has it.
+   * Resolves when the frame, and all before it, are written and, if it `isSynced`, fsynced; to its number. `settled` resolves when lmdb has it.
    * After a failure nothing is taken until `clear`.
    */
-  append(frame: TailFrame, isSynced: boolean, settled: Promise<unknown>): Promise<void> {
+  append(frame: TailFrame, isSynced: boolean, settled: Promise<unknown>): Promise<number> {
     return new Promise((resolve, reject) => {
       const pending: Pending = { frame, isSynced, part: undefined, number: 0, isSettled: false, resolve, reject };
       const settle = (): void => {
@@ -129,7 +137,7 @@ export class Tail {
       try {
         if (this.#failure !== undefined) throw this.#failure.error;
         await this.#writeGroup(group);
-        for (const { resolve } of group) resolve();
+        for (const { resolve, number } of group) resolve(number);
       } catch (error) {
         this.#failure ??= { error };
         for (const { reject } of group) reject(error);
@@ -139,6 +147,7 @@ export class Tail {
   }
 
   async #writeGroup(group: readonly Pending[]): Promise<void> {
+    const started = performance.now();
     const part = await this.#partToWrite();
     const pieces: Uint8Array[] = [];
     const { tag } = part;
@@ -158,7 +167,10 @@ export class Tail {
     for (let first = 0; first < pieces.length; first += piecesMax) {
       await writeAll(part, isAtOnce ? part.syncedFile : part.file, pieces.slice(first, first + piecesMax));
     }
-    if (isSynced) await this.#sync(part);
+    if (isSynced) {
+      await this.#sync(part);
+      this.syncSeconds.observe((performance.now() - started) / 1000);
+    }
     if (part.at > part.size) await grow(part);
   }
 

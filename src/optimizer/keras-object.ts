@@ -5,6 +5,7 @@
  * to the callers.
  */
 import { Problem } from '../errors.ts';
+import { kerasMembersMax, optimizerNameMax } from '../limits.ts';
 
 /** Where a value stands in the body, and what messages call it. */
 export interface Place {
@@ -46,8 +47,12 @@ export function isObject(value: unknown): value is JsonObject {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-export const object: Reader<JsonObject> = (value, place) =>
-  isObject(value) ? value : refuse(value, place, 'be an object');
+export const object: Reader<JsonObject> = (value, place) => {
+  if (!isObject(value)) return refuse(value, place, 'be an object');
+  const { length } = Object.keys(value);
+  if (length <= kerasMembersMax) return value;
+  return refuse(length, { ...place, name: `the members of ${place.name}` }, `be at most ${kerasMembersMax}`);
+};
 
 /** A number that float32 can hold, as it was given; `holds` is asked of it and of what it rounds to. */
 export function number(rule: string, holds: (value: number, rounded: number) => boolean): Reader<number> {
@@ -65,8 +70,11 @@ export const finite = number('be a number within the range of float32', () => tr
 export const boolean: Reader<boolean> = (value, place) =>
   typeof value === 'boolean' ? value : refuse(value, place, 'be true or false');
 
-export const string: Reader<string> = (value, place) =>
-  typeof value === 'string' ? value : refuse(value, place, 'be a string');
+export const string: Reader<string> = (value, place) => {
+  if (typeof value !== 'string') return refuse(value, place, 'be a string');
+  if (value.length <= optimizerNameMax) return value;
+  return refuse(value, place, `be a string of at most ${optimizerNameMax} characters`);
+};
 
 export function nullable<T>(read: Reader<T>): Reader<T | null> {
   return (value, place) => (value === null ? null : read(value, place));

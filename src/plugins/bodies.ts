@@ -1,6 +1,6 @@
 /**
  * Request bodies. A body is read chunk by chunk into one piece of memory, at most so much of it, and parsed there; tensors
- * are views of that memory. JSON is parsed as it stands, safetensors are checked whole.
+ * are views of that memory. JSON is left to json-body.ts, safetensors are checked whole.
  */
 import type { IncomingMessage } from 'node:http';
 import type { Readable } from 'node:stream';
@@ -13,6 +13,7 @@ import { dataFileBytesMin, jsonBodyBytesMax, lentBytesMin } from '../limits.ts';
 import { bodyPool, copyBytes } from '../tensor/buffer-pool.ts';
 import { parseSafetensors, type SafetensorsFile } from '../tensor/safetensors.ts';
 import { askForBody } from './expect-continue.ts';
+import { parseJson } from './json-body.ts';
 import { synchronous } from './synchronous.ts';
 
 export const safetensorsTypes = ['application/vnd.safetensors', 'application/octet-stream'] as const;
@@ -64,7 +65,7 @@ function letGo(bytes: Buffer, arrived: ArrivedData | undefined): void {
 /** Lends memory until the request is answered. Throws `overloaded` and `insufficient_memory`. */
 export function lendMemory(reply: FastifyReply, bytes: number): void {
   if (bytes < lentBytesMin) return;
-  const giveBack = reply.server.store.lend(bytes);
+  const giveBack = reply.server.store.memory.lend(bytes);
   // To a client that has gone while its request waited.
   if (reply.raw.destroyed) giveBack();
   else reply.raw.once('close', giveBack);
@@ -76,7 +77,7 @@ function lendGrowing(reply: FastifyReply): (bytes: number) => void {
   reply.raw.once('close', () => giveBack?.());
   return (bytes) => {
     giveBack?.();
-    giveBack = reply.server.store.lend(bytes);
+    giveBack = reply.server.store.memory.lend(bytes);
   };
 }
 
@@ -84,6 +85,7 @@ export const bodies = fp(async (app: FastifyInstance, { bodyBytesMax }: { bodyBy
   app.removeAllContentTypeParsers();
   app.decorateRequest('lend', undefined);
   app.decorateRequest('bodyDigest', undefined);
+  app.decorateRequest('bodyAt', 0);
   app.addHook(
     'onRequest',
     synchronous((request, reply) => {
@@ -187,21 +189,6 @@ export function mediaType(contentType: string): string {
   return (end < 0 ? contentType : contentType.slice(0, end)).trim().toLowerCase();
 }
 
-function parseJson(bytes: Uint8Array): unknown {
-  let text: string;
-  try {
-    text = new TextDecoder('utf-8', { fatal: true }).decode(bytes);
-  } catch (cause) {
-    throw new Problem('malformed_body', 'a JSON body must be UTF-8. Received: other bytes', { cause });
-  }
-  try {
-    return JSON.parse(text);
-  } catch (cause) {
-    const reason = cause instanceof SyntaxError ? cause.message : 'it is nested too deep';
-    throw new Problem('malformed_body', `a JSON body must be well-formed. Received: ${reason}`, { cause });
-  }
-}
-
 /** Reads the whole body, decompressed, and calls `done` once. Fails with `body_too_large` as soon as that is known. */
 function readBody(
   request: FastifyRequest,
@@ -257,6 +244,7 @@ function readBody(
   };
   const end = (): void => {
     deafen();
+    request.bodyAt = performance.now();
     if (checksum !== undefined) request.bodyDigest = `${filled}-${checksum.toString(16)}`;
     done(undefined, buffer.subarray(0, filled), arrived);
   };
@@ -273,7 +261,7 @@ function arriving(request: FastifyRequest, bytes: number): ArrivedData | undefin
 }
 
 /** The length that the headers give a body; `undefined` where it comes compressed or in chunks, and 0 where there is none. */
-function announcedBytes({ headers }: FastifyRequest): number | undefined {
+export function announcedBytes({ headers }: FastifyRequest): number | undefined {
   if (headers['content-encoding'] !== undefined || headers['transfer-encoding'] !== undefined) return undefined;
   return Number(headers['content-length'] ?? 0);
 }
@@ -292,6 +280,8 @@ declare module 'fastify' {
   interface FastifyRequest {
     /** For a body of unknown length: lends memory for so many bytes of it in all. */
     lend: ((bytes: number) => void) | undefined;
+    /** When the body's last byte was there, by `performance.now()`. */
+    bodyAt: number;
     /** Of a body that came with an idempotency key: its length and CRC-32, as text. */
     bodyDigest: string | undefined;
   }

@@ -13,7 +13,7 @@ const formats: readonly ReplyFormat[] = ['application/json', ...safetensorsTypes
 
 /** What a request for a change comes with: `If-Match` and `Idempotency-Key`. */
 export function changeRequest(request: FastifyRequest): ChangeRequest {
-  return { precondition: ifMatch(request), key: idempotencyKey(request) };
+  return { precondition: ifMatch(request), key: idempotencyKey(request), hasRoom: request.hasRoom };
 }
 
 /** `Idempotency-Key`, and what tells the request that bears it from others. */

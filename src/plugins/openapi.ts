@@ -1,5 +1,4 @@
 /** The OpenAPI document, generated from the routes' own schemas, and a page to read it, all of whose assets are local. */
-import { readFileSync } from 'node:fs';
 import swagger from '@fastify/swagger';
 import swaggerUi from '@fastify/swagger-ui';
 import type { FastifyInstance, FastifySchema } from 'fastify';
@@ -10,6 +9,7 @@ import { roles } from '../access/token.ts';
 import { CheckpointInfo, CheckpointList } from '../schemas/checkpoint.ts';
 import { ProblemDetails } from '../schemas/common.ts';
 import { CheckpointEventJson, SessionEventJson, StepEventJson } from '../schemas/event.ts';
+import { Info } from '../schemas/info.ts';
 import { LookupBody } from '../schemas/lookup.ts';
 import { SessionBody } from '../schemas/new-session.ts';
 import { Health, Readiness } from '../schemas/service.ts';
@@ -18,6 +18,7 @@ import { AssignmentsBody, GradientsBody, SlicesJson } from '../schemas/slices.ts
 import { HeadReply, TensorsReply } from '../schemas/tensor-reply.ts';
 import { WorkerList } from '../schemas/worker.ts';
 import type { Access } from './authorisation.ts';
+import { packageVersion } from './package-version.ts';
 
 const components: readonly TSchema[] = [
   ProblemDetails,
@@ -41,6 +42,7 @@ const components: readonly TSchema[] = [
   SessionEventJson,
   Health,
   Readiness,
+  Info,
 ];
 
 const description = `Named optimizer sessions over plain HTTP: a model's variables and Adamax' slots in memory, gradients in,
@@ -92,16 +94,4 @@ function withAccess(schema: FastifySchema, access: Access | undefined): FastifyS
 /** The document as the file `openapi.yaml` has it. */
 export function openapiYaml(app: FastifyInstance): string {
   return stringify(app.swagger(), { aliasDuplicateObjects: false, lineWidth: 120 });
-}
-
-/** Of the package that this file is in, whether it runs from the sources or built. */
-export function packageVersion(): string {
-  for (let folder = new URL('.', import.meta.url); folder.pathname !== '/'; folder = new URL('..', folder)) {
-    try {
-      return JSON.parse(readFileSync(new URL('package.json', folder), 'utf8')).version;
-    } catch {
-      // Not here: one folder up.
-    }
-  }
-  return '0.0.0';
 }

@@ -31,7 +31,12 @@ export function sendProblem(problem: Problem, request: FastifyRequest, reply: Fa
     .status(problem.status)
     .headers(problem.headers)
     .type('application/problem+json')
-    .send(JSON.stringify(details(problem, pathOf(request))));
+    .send(problemText(problem, pathOf(request)));
+}
+
+/** A problem as it goes out. */
+export function problemText(problem: Problem, instance: string): string {
+  return JSON.stringify(details(problem, instance));
 }
 
 function details(problem: Problem, instance: string): ProblemDetails {
@@ -115,7 +120,7 @@ function refuse(error: Error & { code?: string }, socket: Socket): void {
     return;
   }
   const problem = new Problem('malformed_body', `a request must be well-formed HTTP/1.1. Received: ${error.message}`);
-  const body = JSON.stringify(details(problem, '*'));
+  const body = problemText(problem, '*');
   const head = `HTTP/1.1 400 ${STATUS_CODES[400]}\r\nconnection: close\r\ncontent-type: application/problem+json\r\n`;
   socket.end(`${head}content-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`);
 }

@@ -1,7 +1,7 @@
 /**
- * One log line for each request, when its reply is out: who asked for what, how large, how long, with which result. Where it is
- * part of a trace (W3C Trace Context), the line says of which, as `trace_id` and `span_id`: the span of this server or, where it
- * makes none, the caller's.
+ * One log line for each request, when its reply is out: who asked for what, how large, how long, with which result; overload is summed up.
+ * Where it is part of a trace (W3C Trace Context), the line says of which, as `trace_id` and `span_id`: the span of this server
+ * or, where it makes none, the caller's.
  */
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import fp from 'fastify-plugin';
@@ -16,6 +16,10 @@ export const requestLog = fp(async (app: FastifyInstance) => {
   app.addHook(
     'onResponse',
     synchronous((request, reply) => {
+      if (request.problemCode === 'overloaded') {
+        app.refusals.note();
+        return;
+      }
       if (!isLogged(request)) return;
       const traced = request.traced ?? parseTraceparent(request.headers.traceparent);
       const params = request.params as { session?: string } | undefined;

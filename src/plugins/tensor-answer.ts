@@ -1,28 +1,27 @@
-/** Reads of tensors, answered: `304` where nothing has changed, after a wait for a change if the client prefers to. */
+/** A reply with tensors, or that nothing has changed, for whoever reads: conditions, format and memory are seen to here. */
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import type { Static } from 'typebox';
-import type { ReplyDtype } from '../schemas/common.ts';
 import { TensorReply } from '../schemas/tensor-reply.ts';
 import type { Head, Receive } from '../session/session.ts';
 import type { HeldSession } from '../store/held-session.ts';
+import type { FloatDtype } from '../tensor/dtype.ts';
 import { lendMemory, pooledReply } from './bodies.ts';
 import { clientGone, entityTag, notModified, preferences, replyFormat } from './headers.ts';
 
-export type Dtype = Static<typeof ReplyDtype>;
-
 /** Answers with tensors, or that nothing has changed; waits for a change first if the client prefers to. `names`: those read. */
-export async function answerRead(
+export async function answerTensors(
   request: FastifyRequest,
   reply: FastifyReply,
   held: HeldSession,
-  dtype: Dtype | undefined,
+  dtype: FloatDtype | undefined,
   names: readonly string[] | undefined,
   readTo: (receive: Receive) => Promise<Head>,
 ): Promise<FastifyReply | Buffer | string> {
   const { waitSeconds } = preferences(request);
   if (waitSeconds > 0 && notModified(request, held.revision)) {
     reply.header('preference-applied', `wait=${waitSeconds}`);
-    await held.waitForChange(held.revision, waitSeconds * 1000, clientGone(reply));
+    const change = held.waitForChange(held.revision, waitSeconds * 1000, clientGone(reply));
+    reply.server.admission.stepAside(reply.raw, change);
+    await change;
   }
   if (notModified(request, held.revision)) return reply.status(304).header('etag', entityTag(held.revision)).send();
   const format = replyFormat(request);

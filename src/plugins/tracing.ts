@@ -12,7 +12,7 @@ import { defaultResource, detectResources, envDetector, resourceFromAttributes }
 import { BatchSpanProcessor, NodeTracerProvider } from '@opentelemetry/sdk-trace-node';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import fp from 'fastify-plugin';
-import { packageVersion } from './openapi.ts';
+import { packageVersion } from './package-version.ts';
 
 /** Asked for every few seconds, by whoever looks after the server. */
 const untraced = new Set(['/healthz', '/readyz', '/metrics']);

@@ -132,6 +132,7 @@ const always = {
     'unauthenticated',
     'forbidden',
     'rate_limited',
+    'overloaded',
     'recovering',
     'shutting_down',
     'internal',

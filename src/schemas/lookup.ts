@@ -1,6 +1,7 @@
 /** Which rows of which variables a sparse pull asks for. */
 import { type Static, Type } from 'typebox';
 import { Problem } from '../errors.ts';
+import { variablesMax } from '../limits.ts';
 import { readIndices } from '../optimizer/indexed-slices.ts';
 import type { Selection } from '../session/session.ts';
 import type { SafetensorsFile } from '../tensor/safetensors.ts';
@@ -12,7 +13,7 @@ export const LookupBody = Type.Object(
     variables: Type.Record(
       Type.String({ pattern: variableNamePattern }),
       Type.Object({ indices: Indices }, { additionalProperties: false }),
-      { additionalProperties: false, description: 'By variable name.' },
+      { additionalProperties: false, maxProperties: variablesMax, description: 'By variable name.' },
     ),
   },
   {

@@ -20,6 +20,17 @@ export const Readiness = Type.Object(
       ),
       { description: 'Files that could not be read; they were set aside, never deleted.' },
     ),
+    disk: Type.Optional(
+      Type.Object(
+        {
+          level: Type.Enum(['low', 'scarce', 'short'], {
+            description: '`low`: a warning. `scarce`: no new sessions. `short`: no changes that need room.',
+          }),
+          free_bytes: Type.Integer(),
+        },
+        { additionalProperties: false, description: 'Where the disk of the data folder is filling up.' },
+      ),
+    ),
   },
   { $id: 'Readiness', additionalProperties: false },
 );

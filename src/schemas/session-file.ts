@@ -6,7 +6,7 @@
 import { setImmediate } from 'node:timers/promises';
 import { Type } from 'typebox';
 import { Problem } from '../errors.ts';
-import { variablesMax } from '../limits.ts';
+import { optionBytesMax, variablesMax } from '../limits.ts';
 import { parseOptimizer } from '../optimizer/adamax-config.ts';
 import { checkRange, checkShape } from '../session/gradient.ts';
 import type { SessionContents } from '../session/session.ts';
@@ -71,6 +71,10 @@ function readMetadata(metadata: ReadonlyMap<string, string>) {
 }
 
 function parseText(key: string, text: string): unknown {
+  if (text.length > optionBytesMax) {
+    const rule = `__metadata__ must hold at most ${optionBytesMax} characters under "${key}"`;
+    throw new Problem('invalid_argument', `${rule}. Received: ${text.length}`);
+  }
   try {
     return JSON.parse(text);
   } catch (cause) {

@@ -1,5 +1,6 @@
 /** Sessions on the wire: their settings, the document, the list, and the patch. Creating one is new-session.ts. */
 import { type Static, Type } from 'typebox';
+import { kerasMembersMax, metadataBytesMax } from '../limits.ts';
 import { type SerializedOptimizer, serializeOptimizer } from '../optimizer/adamax-config.ts';
 import { stateBytes } from '../session/variable.ts';
 import type { SessionView } from '../store/session-view.ts';
@@ -41,6 +42,8 @@ const checkpointingMembers = {
 };
 
 const Metadata = Type.Record(Type.String(), Type.Unknown(), {
+  // Each member takes four bytes and more.
+  maxProperties: metadataBytesMax / 4,
   description: 'Notes of your own, at most 64 KiB of JSON, nested at most 64 deep.',
 });
 
@@ -69,7 +72,10 @@ export const SessionPatchBody = Type.Object(
         {
           class_name: Type.Optional(Type.Literal('Adamax')),
           config: Type.Optional(
-            Type.Record(Type.String(), Type.Unknown(), { description: 'Members to change; null is the default.' }),
+            Type.Record(Type.String(), Type.Unknown(), {
+              maxProperties: kerasMembersMax,
+              description: 'Members to change; null is the default.',
+            }),
           ),
         },
         { additionalProperties: false },

@@ -5,6 +5,7 @@
 import { type Static, Type } from 'typebox';
 import { Problem } from '../errors.ts';
 import { scanValues } from '../kernel/blocks.ts';
+import { jsonIndicesMax, variablesMax } from '../limits.ts';
 import { writeIndices } from '../optimizer/indexed-slices.ts';
 import type { Slices } from '../session/gradient.ts';
 import type { VariableSpec } from '../session/variable.ts';
@@ -15,6 +16,7 @@ import { variableNamePattern } from './common.ts';
 import { decodeTensor, type TensorJson, tensorMembers } from './tensor.ts';
 
 export const Indices = Type.Array(Type.Integer(), {
+  maxItems: jsonIndicesMax,
   description: "Rows of the variable's first axis.",
   examples: [[4, 17, 4]],
 });
@@ -48,6 +50,7 @@ export const slicesByName = Type.Record(
   Type.Unsafe<SlicesJson>(Type.Ref('Slices')),
   {
     additionalProperties: false,
+    maxProperties: variablesMax,
     description: 'By variable name.',
   },
 );

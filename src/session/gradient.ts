@@ -8,6 +8,7 @@ import { blockElements } from '../kernel/bank.ts';
 import { type Scan, scanOf, scanValues } from '../kernel/blocks.ts';
 import type { SlicesByRow } from '../kernel/step.ts';
 import { blocksHere, type Executor } from '../kernel/threads.ts';
+import { problemItemsMax } from '../limits.ts';
 import { groupByRow, readIndices } from '../optimizer/indexed-slices.ts';
 import type { FloatDtype, IndexDtype, VariableDtype } from '../tensor/dtype.ts';
 import { elementCount, sameShape, type Tensor } from '../tensor/tensor.ts';
@@ -45,7 +46,7 @@ export function extentOf(gradients: Iterable<Slices>): { rows: number; bytes: nu
 export function findVariable(variables: ReadonlyMap<string, Variable>, name: string): Variable {
   const variable = variables.get(name);
   if (variable !== undefined) return variable;
-  const known = [...variables.keys()].slice(0, 8).map((each) => JSON.stringify(each));
+  const known = firstOf(variables.keys(), 8).map((each) => JSON.stringify(each));
   const names = variables.size > known.length ? [...known, '…'] : known;
   throw new Problem(
     'unknown_variable',
@@ -85,7 +86,7 @@ export function checkShape(variable: VariableSpec, shape: readonly number[], val
   );
 }
 
-/** Holds every gradient against its variable; all that is wrong is told at once. */
+/** Holds every gradient against its variable; all that is wrong is told at once, or as much of it as fits a reply. */
 export async function checkGradients(
   variables: ReadonlyMap<string, Variable>,
   gradients: ReadonlyMap<string, Slices>,
@@ -100,12 +101,13 @@ export async function checkGradients(
     } catch (problem) {
       if (!(problem instanceof Problem)) throw problem;
       problems.set(name, problem);
+      if (problems.size === problemItemsMax) throw inOne([...problems.keys()], problems);
     }
   }
   const scans = await scanAll(fitting, clipvalue, executor);
   const checked = fitting.map(({ variable, values, slices }, k) => {
     const scan = scans[k] as Scan;
-    if (!scan.finite) problems.set(variable.name, notFinite(variable));
+    if (!scan.finite && problems.size < problemItemsMax) problems.set(variable.name, notFinite(variable));
     return { variable, values, slices, scan };
   });
   if (problems.size > 0) throw inOne([...gradients.keys()], problems);
@@ -166,7 +168,8 @@ function inOne(names: readonly string[], problems: ReadonlyMap<string, Problem>)
     pointer: `/gradients/${name.replaceAll('~', '~0').replaceAll('/', '~1')}`,
     detail: (problems.get(name) as Problem).message,
   }));
-  return new Problem(first.code, `${first.message} (and ${wrong.length - 1} more)`, { errors });
+  const more = wrong.length === problemItemsMax ? `at least ${wrong.length - 1}` : wrong.length - 1;
+  return new Problem(first.code, `${first.message} (and ${more} more)`, { errors });
 }
 
 /** Values of F64 that are finite must stay so in a variable of F32. Throws `invalid_argument`. */
@@ -183,6 +186,12 @@ export function checkRange(name: string, dtype: VariableDtype, values: Tensor<Fl
       `the values for ${JSON.stringify(name)} must be in the range of F32. Received: ${value}`,
     );
   }
+}
+
+function firstOf<T>(values: Iterator<T>, count: number): T[] {
+  const first: T[] = [];
+  for (let next = values.next(); !next.done && first.length < count; next = values.next()) first.push(next.value);
+  return first;
 }
 
 function quote(variable: VariableSpec): string {

@@ -65,7 +65,7 @@ export function newSettings(given: SettingsPatch): SessionSettings {
 
 /** Throws `invalid_argument` where the metadata would come to be too much, and what `newAggregation` throws. */
 export function mergeSettings(settings: SessionSettings, patch: SettingsPatch): SessionSettings {
-  checkDepth(patch.metadata);
+  checkExtent(patch.metadata);
   return {
     durability: patch.durability === null ? defaultSettings.durability : (patch.durability ?? settings.durability),
     checkpointing:
@@ -81,23 +81,30 @@ export function mergeSettings(settings: SessionSettings, patch: SettingsPatch): 
 }
 
 function checkMetadata(metadata: unknown): SessionSettings['metadata'] {
-  checkDepth(metadata);
+  checkExtent(metadata);
   const bytes = Buffer.byteLength(JSON.stringify(metadata));
   if (bytes <= metadataBytesMax) return metadata as SessionSettings['metadata'];
-  throw new Problem(
-    'invalid_argument',
-    `metadata must have at most ${metadataBytesMax} bytes as JSON. Received: ${bytes}`,
-  );
+  throw tooMuch(String(bytes));
 }
 
-function checkDepth(metadata: unknown): void {
-  if (!isDeeper(metadata, metadataDepthMax)) return;
-  throw new Problem('invalid_argument', `metadata must be nested at most ${metadataDepthMax} deep. Received: more`);
+/** Before anything is merged or written: neither deeper nor of more values than any that could be kept. */
+function checkExtent(metadata: unknown): void {
+  let left = metadataBytesMax;
+  const walk = (value: unknown, levels: number): void => {
+    if (--left < 0) throw tooMuch('more');
+    if (typeof value !== 'object' || value === null) return;
+    if (levels === 0) {
+      const rule = `metadata must be nested at most ${metadataDepthMax} deep`;
+      throw new Problem('invalid_argument', `${rule}. Received: more`);
+    }
+    for (const each of Object.values(value)) walk(each, levels - 1);
+  };
+  walk(metadata, metadataDepthMax);
 }
 
-function isDeeper(value: unknown, levels: number): boolean {
-  if (typeof value !== 'object' || value === null) return false;
-  return levels === 0 || Object.values(value).some((each) => isDeeper(each, levels - 1));
+function tooMuch(received: string): Problem {
+  const rule = `metadata must have at most ${metadataBytesMax} bytes as JSON`;
+  return new Problem('invalid_argument', `${rule}. Received: ${received}`);
 }
 
 /** RFC 7396: members of `patch` replace those of `target`, null removes one, objects merge. */

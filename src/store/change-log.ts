@@ -5,7 +5,9 @@
 
 import { ArrivedData } from '../journal/arrived-data.ts';
 import { type Change, encodeChange } from '../journal/changes.ts';
+import type { Reach } from '../journal/reach.ts';
 import type { Appended, Place, SessionJournal } from '../journal/session-journal.ts';
+import type { Position } from '../session/session.ts';
 import type { Durability } from '../session/settings.ts';
 import { encodeEntry, type KeyEntry } from './idempotency.ts';
 
@@ -15,12 +17,15 @@ export class ChangeLog {
   readonly journal: SessionJournal;
   /** `starting`: the checkpoint that the records lead on from is being written. */
   #state: 'off' | 'starting' | 'on';
+  /** How far the records have come that lead on from what the disk has. */
+  #reach: Reach;
   /** The last key that has no record. */
   #keyWritten: Promise<void> = done;
 
   /** `on`: whether the journal leads on from what the disk has. */
   constructor(journal: SessionJournal, on: boolean) {
     this.journal = journal;
+    this.#reach = journal.reach;
     this.#state = on ? 'on' : 'off';
   }
 
@@ -34,9 +39,23 @@ export class ChangeLog {
     return this.#state !== 'off';
   }
 
+  /** What of the session's changes its records bring back. */
+  get reach(): Reach {
+    return this.#reach;
+  }
+
+  /** To be told that the journal's file has all that memory has, and is gone on with. */
+  goOnFrom(position: Position): void {
+    this.journal.goOnFrom(position.revision);
+    if (this.#state !== 'on') return;
+    this.journal.reach.committed(position);
+    this.#reach = this.journal.reach;
+  }
+
   /** To be told that the journal leads on from a checkpoint of the session as it is. */
   beganAnew(wanted: Durability): void {
     this.#state = wanted === 'checkpoint' ? 'off' : 'on';
+    this.#reach = this.journal.reach;
   }
 
   /** For the gradients in a body of so many bytes that is about to arrive, if they are to go to the disk meanwhile. */
@@ -101,7 +120,9 @@ export class ChangeLog {
 
   /** To be told what has become of that checkpoint. */
   checkpointOver(written: boolean): void {
-    if (this.#state === 'starting') this.#state = written ? 'on' : 'off';
+    if (this.#state !== 'starting') return;
+    this.#state = written ? 'on' : 'off';
+    if (written) this.#reach = this.journal.reach;
   }
 }
 

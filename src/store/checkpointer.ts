@@ -6,6 +6,7 @@
 
 import { storageProblem } from '../journal/files.ts';
 import { queuedRequestsMax } from '../limits.ts';
+import type { Position } from '../session/session.ts';
 import type { SessionSnapshot } from '../session/snapshot.ts';
 import { takeSnapshot } from '../session/snapshot.ts';
 import type { CheckpointFolder, CheckpointInfo } from './checkpoint-folder.ts';
@@ -17,7 +18,11 @@ export interface WrittenCheckpoint {
   readonly info: CheckpointInfo;
   /** The session's revision that it holds. */
   readonly revision: number;
-  readonly seconds: number;
+}
+
+/** What a checkpoint holds, and when it was written, by `Date.now()`. */
+export interface SavedState extends Position {
+  readonly at: number;
 }
 
 /** One that the journal needs is tried again after so long. */
@@ -29,8 +34,11 @@ export class Checkpointer {
   readonly first: number;
   readonly #live: LiveSession;
   readonly #writing = new Queue(queuedRequestsMax);
-  #saved: { revision: number; iterations: number; at: number };
+  #saved: SavedState;
+  /** What the session's rules count from: the last checkpoint, the last attempt, or the start. */
+  #counted: { iterations: number; at: number };
   #triedAt = 0;
+  #failures = 0;
   /** The checkpoint that a restore in the journal, behind the newest checkpoint, went back to. */
   #restored: { readonly id: string; readonly revision: number } | undefined;
 
@@ -39,7 +47,11 @@ export class Checkpointer {
     this.#live = live;
     this.folder = folder;
     this.first = first;
-    this.#saved = { revision: savedRevision, iterations: live.session.contents.iterations, at: Date.now() };
+    const { iterations } = live.session.contents;
+    const [newest] = folder.since(first);
+    const at = newest === undefined ? Date.now() : Date.parse(newest.created_at);
+    this.#saved = { revision: savedRevision, iterations: newest?.iterations ?? iterations, at };
+    this.#counted = { iterations, at: Date.now() };
   }
 
   /** Whether the session is as the newest checkpoint has it. */
@@ -47,9 +59,14 @@ export class Checkpointer {
     return this.#live.session.revision === this.#saved.revision;
   }
 
-  /** Seconds since the last checkpoint, or since the start. `now` in milliseconds. */
-  age(now: number): number {
-    return (now - this.#saved.at) / 1000;
+  /** What the newest checkpoint has. */
+  get saved(): SavedState {
+    return this.#saved;
+  }
+
+  /** How many could not be written since the server was started. */
+  get failures(): number {
+    return this.#failures;
   }
 
   /** Whether the session's own rules ask for a checkpoint, or its journal does. */
@@ -59,13 +76,14 @@ export class Checkpointer {
     if (this.upToDate) return false;
     const { iterations, settings } = this.#live.session.contents;
     const { every_steps, every_seconds } = settings.checkpointing;
-    const steps = Math.abs(iterations - this.#saved.iterations);
-    return (every_steps !== null && steps >= every_steps) || (every_seconds !== null && this.age(now) >= every_seconds);
+    const steps = Math.abs(iterations - this.#counted.iterations);
+    const seconds = (now - this.#counted.at) / 1000;
+    return (every_steps !== null && steps >= every_steps) || (every_seconds !== null && seconds >= every_seconds);
   }
 
   /** After a failure the next attempt waits as long as if there had been none. */
   postpone(now: number): void {
-    this.#saved = { ...this.#saved, at: now, iterations: this.#live.session.contents.iterations };
+    this.#counted = { iterations: this.#live.session.contents.iterations, at: now };
     this.#triedAt = now;
   }
 
@@ -88,16 +106,24 @@ export class Checkpointer {
         const info = await this.#save(snapshot);
         const { revision } = snapshot.head;
         this.#live.events.publish({ kind: 'checkpoint', revision, info });
-        return { info, revision, seconds: (performance.now() - started) / 1000 };
+        this.#live.figures.checkpoints.observe((performance.now() - started) / 1000);
+        return { info, revision };
       } catch (error) {
         this.#live.log.checkpointOver(false);
-        throw this.#live.gone() ?? storageProblem(error);
+        const gone = this.#live.gone();
+        if (gone === undefined) this.#failures++;
+        throw gone ?? storageProblem(error);
       } finally {
         snapshot.end();
       }
     });
-    this.#writing.run(() => this.#trim()).catch(() => undefined);
+    this.trim();
     return written;
+  }
+
+  /** Removes what the session's settings do not keep, after what is being written. */
+  trim(): void {
+    this.#writing.run(() => this.#trim()).catch(() => undefined);
   }
 
   /** Runs `task` while no checkpoint is written and nothing is removed. */
@@ -132,6 +158,7 @@ export class Checkpointer {
     const info = await this.folder.write(snapshot, note, () => this.#live.gone());
     const { revision, iterations } = snapshot.head;
     this.#saved = { revision, iterations, at: now.getTime() };
+    this.#counted = { iterations, at: now.getTime() };
     if (this.#restored !== undefined && this.#restored.revision <= revision) this.#restored = undefined;
     this.#live.log.checkpointOver(true);
     return info;

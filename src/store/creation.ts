@@ -34,7 +34,7 @@ export async function settle(
   const sessionJournal = new SessionJournal(journal, Buffer.from(record.journal, 'hex'));
   const log = new ChangeLog(sessionJournal, session.contents.settings.durability !== 'checkpoint');
   const revisions = new Revisions(folder.path, record);
-  const live = new LiveSession(session, log, folder.keys, revisions, folder.onFault);
+  const live = new LiveSession(session, log, folder, revisions);
   const checkpointer = new Checkpointer(live, checkpoints, record.first_checkpoint, session.revision);
   const held = new HeldSession(live, checkpointer, revisions, folder.onStep);
   try {

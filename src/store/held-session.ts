@@ -6,11 +6,12 @@ import { shuttingDown } from '../errors.ts';
 import { storageProblem } from '../journal/files.ts';
 import type { Part } from '../kernel/extent.ts';
 import { learningRateAt } from '../optimizer/scalars.ts';
-import type { Slices } from '../session/gradient.ts';
+import { extentOf, type Slices } from '../session/gradient.ts';
 import type { Head, Receive, Selection, SessionContents, SessionPatch } from '../session/session.ts';
 import type { Durability } from '../session/settings.ts';
 import { stateBytes } from '../session/variable.ts';
 import type { Checkpointer } from './checkpointer.ts';
+import { type DurableState, durableStateOf } from './durable-state.ts';
 import { type PastState, pastState, presentState } from './history.ts';
 import type { KeyEntry } from './idempotency.ts';
 import type { LiveSession } from './live-session.ts';
@@ -24,7 +25,7 @@ import type { SessionEvents } from './session-events.ts';
 import { type SessionView, viewOf } from './session-view.ts';
 import { touchedRows } from './touched-rows.ts';
 import { fingerprintOf } from './whole-state.ts';
-import { viewWorkers, type WorkerView } from './worker-view.ts';
+import { countWorkers, viewWorkers, type WorkerView } from './worker-view.ts';
 
 export class HeldSession {
   readonly #live: LiveSession;
@@ -69,6 +70,11 @@ export class HeldSession {
     return this.#measured.bytes;
   }
 
+  /** How much of it would be there after a crash. */
+  get durable(): DurableState {
+    return durableStateOf(this.#live, this.#checkpointer);
+  }
+
   get view(): SessionView {
     return viewOf(this.#live, this.#checkpointer);
   }
@@ -83,6 +89,7 @@ export class HeldSession {
     reply: R,
   ): Promise<{ head: Head; reply: R }> {
     const first = async () => {
+      this.#live.takeRoom(request, extentOf(gradients.values()).bytes);
       const applied = await this.pushes.push(gradients, request, reply);
       this.#onStep();
       return applied as { head: Head; reply: R };
@@ -111,6 +118,10 @@ export class HeldSession {
     return viewWorkers(this.contents.workers, this.pushes.watch);
   }
 
+  get workerCounts(): ReturnType<typeof countWorkers> {
+    return countWorkers(this.contents.workers, this.pushes.watch);
+  }
+
   /** Takes a worker back that was put aside. */
   release(worker: string, request: ChangeRequest): Promise<Outcome<Head>> {
     const { session } = this.#live;
@@ -127,6 +138,7 @@ export class HeldSession {
     const { session } = this.#live;
     const first = () =>
       this.#live.change(request, async (commit) => {
+        this.#live.takeRoom(request, extentOf(assignments.values()).bytes);
         const checked = session.checkAssignments(part, assignments);
         await commit({ kind: 'assign', part, assignments }, {});
         return session.assign(checked);
@@ -149,6 +161,8 @@ export class HeldSession {
         return this.view;
       });
     const outcome = await outcomeOf(this.#live, request, first, async () => this.view);
+    // Now, since less may be kept because the disk has too little room for the next checkpoint.
+    if (patch.checkpointing !== undefined) this.#checkpointer.trim();
     // What the new level promises leads on from a checkpoint; if it cannot be written now, it is tried again.
     if (log.lacksCheckpoint(this.#live.durability)) await this.checkpoints.write().catch(() => undefined);
     return outcome;
@@ -203,9 +217,9 @@ export class HeldSession {
     return present ?? pastState(live, this.#checkpointer, iterations as number).catch(rethrow);
   }
 
-  /** A last checkpoint if there was a change, and a note that nothing came after it. */
+  /** A last checkpoint if there was a change and it does not fill the disk, and a note that nothing came after it. */
   async close(): Promise<void> {
-    await this.checkpoints.save();
+    if (this.checkpoints.mayBeSaved) await this.checkpoints.save();
     await this.#live.turns.alone(async () => {
       if (this.#checkpointer.upToDate) await this.#revisions.settle(this.revision);
     });

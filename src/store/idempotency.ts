@@ -51,6 +51,11 @@ export class IdempotencyKeys {
     return this.#known.size;
   }
 
+  /** Whether a request bore that key, and has not failed. */
+  knows(key: string): boolean {
+    return this.#known.has(key) || this.#underWay.has(key);
+  }
+
   /** Remembers these and no others. */
   replace(entries: readonly KeyEntry[]): void {
     this.#known.clear();

@@ -14,7 +14,8 @@ import type { StepReply } from './requests.ts';
 type Places = ReturnType<Barrier['take']>;
 
 /**
- * In the turn of the one who came last, whose reply is `own`. Whatever goes wrong is told to all. What several gradients come
+ * In the turn of the one who came last, whose reply is `own`; `onChecked` is told when only the step itself is left. Whatever
+ * goes wrong is told to all. What several gradients come
  * to takes as much memory as one of them does, in the variables' dtypes.
  */
 export async function stepTogether(
@@ -23,6 +24,7 @@ export async function stepTogether(
   from: Position,
   { reduction }: SyncAggregation,
   own: StepReply,
+  onChecked: () => void,
 ): Promise<() => Promise<Applied>> {
   const failing = async <T>(task: () => Promise<T>): Promise<T> => {
     try {
@@ -33,7 +35,7 @@ export async function stepTogether(
     }
   };
   const replies = new Replies(places.map(({ reply }) => reply));
-  const admitted = await failing(() => admit(live, places, from, reduction, own, replies));
+  const admitted = await failing(() => admit(live, places, from, reduction, own, replies, onChecked));
   return () =>
     failing(async () => {
       await admitted.acknowledged;
@@ -52,6 +54,7 @@ async function admit(
   reduction: SyncAggregation['reduction'],
   own: StepReply,
   replies: Replies,
+  onChecked: () => void,
 ): Promise<AdmittedStep> {
   let memory: Buffer | undefined;
   const giveBack = () => {
@@ -68,10 +71,12 @@ async function admit(
         return memory;
       },
     );
+    const checked = await live.session.check(gradients);
+    onChecked();
     const admitted = await live.admit(
       {
         gradients,
-        checked: await live.session.check(gradients),
+        checked,
         origin: { by: places.map(({ worker }) => ({ worker, staleness: 0, clock: undefined })), rateDivisor: 1 },
         keys: places.flatMap(({ request }) => request.key ?? []),
         receive: replies.receive,

@@ -4,6 +4,7 @@ import type { Threads } from '../kernel/threads.ts';
 import { sessionsMax } from '../limits.ts';
 import { type Head, Session, type SessionContents } from '../session/session.ts';
 import { settle } from './creation.ts';
+import type { DiskSpace } from './disk-space.ts';
 import type { HeldSession } from './held-session.ts';
 import type { KeyEntry, RequestKey } from './idempotency.ts';
 import type { Log } from './log.ts';
@@ -29,6 +30,7 @@ export interface Household {
   readonly session: (name: string) => HeldSession;
   readonly names: Names;
   readonly memory: MemoryBudget;
+  readonly disk: DiskSpace;
   readonly threads: Threads;
   readonly log: Log;
   readonly place: (name: string) => SessionFolder;
@@ -111,8 +113,10 @@ export class Lifecycle {
       if (quota !== undefined) requireQuota(quota, [...this.#house.sessions.values(), ...making], bytes);
       const release = this.#house.memory.reserve(bytes);
       this.#making.set(name, bytes);
+      let written: (() => void) | undefined;
       let session: Session | undefined;
       try {
+        written = this.#house.disk.reserve('session', bytes);
         const { contents, keys } = await make();
         session = new Session(name, new Date().toISOString(), contents, 0, this.#house.threads);
         const entries = key === undefined ? keys : [...keys, creationEntry(key, session.head, sentTo)];
@@ -127,6 +131,7 @@ export class Lifecycle {
       } finally {
         this.#making.delete(name);
         release();
+        written?.();
       }
     });
   }

@@ -14,11 +14,15 @@ import type { Origin } from '../session/workers.ts';
 import { Barrier } from './barrier.ts';
 import type { ChangeLog } from './change-log.ts';
 import type { CheckpointInfo } from './checkpoint-folder.ts';
+import type { DiskSpace } from './disk-space.ts';
+import type { Figures } from './figures.ts';
 import { encodeEntry, type IdempotencyKeys, type KeyEntry, type RequestKey } from './idempotency.ts';
+import type { MemoryBudget } from './memory-budget.ts';
 import { applyStep } from './reported-step.ts';
 import type { ChangeRequest, Precondition } from './requests.ts';
 import type { Revisions } from './revisions.ts';
 import { changeEvent, SessionEvents, stepEvent } from './session-events.ts';
+import type { SessionFolder } from './session-folder.ts';
 import { Turns } from './turns.ts';
 
 /** A step to be admitted: gradients that have been checked, whose they are, and the requests that it answers. */
@@ -58,6 +62,9 @@ export class LiveSession {
   readonly session: Session;
   readonly log: ChangeLog;
   readonly keys: IdempotencyKeys;
+  readonly memory: MemoryBudget;
+  /** What it is all written to. */
+  readonly disk: DiskSpace;
   readonly turns = new Turns(queuedRequestsMax);
   /** Since the server has it: steps, rows of sparse gradients, and bytes of gradients. */
   readonly applied = { steps: 0, rows: 0, bytes: 0 };
@@ -65,6 +72,9 @@ export class LiveSession {
   readonly barrier = new Barrier();
   /** What happens to it, for those who listen. */
   readonly events: SessionEvents;
+  readonly figures: Figures;
+  /** After a crash: the revision of the state that came back, and the one that it went on at. */
+  resumed: { readonly from: number; readonly to: number } | undefined;
   readonly #revisions: Revisions;
   readonly #onFault: (error: unknown) => void;
   readonly #fault = (error: unknown): never => {
@@ -75,21 +85,20 @@ export class LiveSession {
   #admitted: Position = { revision: 0, iterations: 0 };
   #deleted = false;
 
-  /**
-   * `onFault` is called before anything else happens where a change that is in the journal could not be applied, since memory is
-   * then not what the disk says. `events`: those that have been told, if there are any.
-   */
+  /** `events`: those that have been told, if there are any. */
   constructor(
     session: Session,
     log: ChangeLog,
-    keys: IdempotencyKeys,
+    { keys, memory, disk, figures, onFault }: SessionFolder,
     revisions: Revisions,
-    onFault: (error: unknown) => void,
     events = new SessionEvents(session.position),
   ) {
     this.session = session;
     this.log = log;
     this.keys = keys;
+    this.memory = memory;
+    this.disk = disk;
+    this.figures = figures;
     this.#revisions = revisions;
     this.#onFault = onFault;
     this.events = events;
@@ -112,10 +121,15 @@ export class LiveSession {
     const entries = keys.map((key) => entryOf(key, step.head));
     const place = { previous: from.revision, revision: step.head.revision, iterations: step.head.iterations };
     const change = { kind: 'gradients', gradients, origin } as const;
+    const { stages } = this.figures;
+    const checked = performance.now();
     const { acknowledged, committed, level } = await this.log.append(change, place, this.durability, entries, arrived);
     this.#admitted = place;
     const apply = async (progress?: Progress): Promise<Head> => {
+      const begun = performance.now();
       const report = await applyStep(session, step, progress).catch(this.#fault);
+      stages.journal.observe((begun - checked) / 1000);
+      stages.apply.observe((performance.now() - begun) / 1000);
       for (const entry of entries) this.keys.remember(entry);
       const { rows, bytes } = extentOf(gradients.values());
       this.applied.steps++;
@@ -157,6 +171,14 @@ export class LiveSession {
       this.barrier.disperse();
       return result;
     });
+  }
+
+  /**
+   * Sees to room on the disk for a change of so many bytes, unless it has been set aside. Throws `insufficient_storage`. Under
+   * `checkpoint` a change takes none.
+   */
+  takeRoom({ hasRoom = false }: ChangeRequest, bytes: number): void {
+    if (!hasRoom && this.log.isOn) this.disk.take('change', bytes);
   }
 
   /** Remembers the key of a request that has left the session as it was; it is on the disk when this returns. */

@@ -5,15 +5,25 @@
 import { Problem } from '../errors.ts';
 
 export class MemoryBudget {
-  readonly #max: number;
+  readonly max: number;
   readonly #held: () => number;
   #reserved = 0;
   #lent = 0;
 
   /** `max` bytes in all, of which sessions have as many as `held` says. */
   constructor(max: number, held: () => number) {
-    this.#max = max;
+    this.max = max;
     this.#held = held;
+  }
+
+  /** What sessions have, those in the making too. */
+  get held(): number {
+    return this.#held() + this.#reserved;
+  }
+
+  /** What requests have now. */
+  get lent(): number {
+    return this.#lent;
   }
 
   /** Sets memory apart for a session in the making; returns how to give it back. Throws `insufficient_memory`. */
@@ -51,7 +61,7 @@ export class MemoryBudget {
   }
 
   #left(): number {
-    return this.#max - this.#held() - this.#reserved;
+    return this.max - this.held;
   }
 }
 

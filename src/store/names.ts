@@ -22,6 +22,11 @@ export class Names {
     return keys;
   }
 
+  /** Whether a request to `name` bore that key, and has not failed. */
+  knows(name: string, key: string): boolean {
+    return this.#keys.get(name)?.knows(key) === true;
+  }
+
   /** Notes what a request to `name`, or to the session that the entry names, did. */
   remember(name: string, entry: KeyEntry): void {
     this.keysOf(entry.sentTo ?? name).remember(entry);

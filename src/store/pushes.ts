@@ -4,7 +4,7 @@
  * its turn, so that they hold for the session as the step finds it; who waits comes back for another turn.
  */
 import { Problem } from '../errors.ts';
-import type { AsyncAggregation, SspAggregation, SyncAggregation } from '../session/aggregation.ts';
+import type { SspAggregation, SyncAggregation } from '../session/aggregation.ts';
 import type { CheckedGradient, Slices } from '../session/gradient.ts';
 import type { Position } from '../session/session.ts';
 import type { Origin } from '../session/workers.ts';
@@ -13,6 +13,7 @@ import { stepTogether } from './joint-step.ts';
 import type { LiveSession } from './live-session.ts';
 import { setQuarantined } from './quarantine.ts';
 import type { StepReply, StepRequest } from './requests.ts';
+import { needed, rateDivisor, requirePast, stale } from './staleness.ts';
 import { WorkerWatch } from './worker-watch.ts';
 
 /** Waits until the session is at another revision, for so long at most, or until the signal is aborted. */
@@ -26,6 +27,10 @@ interface Push {
   readonly since: number;
   readonly heard: number | undefined;
   staleness: number | undefined;
+  /** The milliseconds that it has waited and been checked for, up to `at`, by `performance.now()`. */
+  waited: number;
+  checked: number;
+  at: number;
   /** Its gradients are not finite. */
   isBad: boolean;
   /** If it has to wait: until it has been applied with others or, `undefined`, may ask again. */
@@ -69,7 +74,19 @@ export class Pushes {
     const heard = worker === undefined ? undefined : this.watch.heard(worker);
     if (worker !== undefined) this.watch.see(worker);
     const since = performance.now();
-    return { gradients, request, reply, since, heard, staleness: undefined, isBad: false, waiting: undefined };
+    return {
+      gradients,
+      request,
+      reply,
+      since,
+      heard,
+      staleness: undefined,
+      waited: 0,
+      checked: since - (request.receivedAt ?? since),
+      at: since,
+      isBad: false,
+      waiting: undefined,
+    };
   }
 
   async #untilApplied(push: Push): Promise<Applied> {
@@ -79,11 +96,17 @@ export class Pushes {
       const { worker } = push.request;
       const watched = this.watch.see(worker as string);
       watched.waiting++;
+      push.request.aside?.(push.waiting as Promise<unknown>);
+      this.watch.waiting++;
       try {
         const together = await push.waiting;
-        if (together !== undefined) return together;
+        if (together !== undefined) {
+          push.waited += performance.now() - push.at;
+          return together;
+        }
       } finally {
         watched.waiting--;
+        this.watch.waiting--;
         this.watch.see(worker as string);
       }
     }
@@ -93,6 +116,9 @@ export class Pushes {
   async #admit(push: Push): Promise<(() => Promise<Applied>) | undefined> {
     const { session, next: from } = this.#live;
     const { precondition, worker, base } = push.request;
+    const now = performance.now();
+    push.waited += now - push.at;
+    push.at = now;
     await this.#live.requireChangeable(precondition, from.revision);
     this.#requireTrusted(worker);
     requirePast(base, from);
@@ -118,7 +144,9 @@ export class Pushes {
 
   async #check(push: Push): Promise<CheckedGradient[]> {
     try {
-      return await this.#live.session.check(push.gradients);
+      const checked = await this.#live.session.check(push.gradients);
+      noteChecked(push);
+      return checked;
     } catch (error) {
       push.isBad = error instanceof Problem && error.code === 'gradient_not_finite';
       throw error;
@@ -210,11 +238,14 @@ export class Pushes {
     push.waiting = barrier.join({ worker, request, reply, checked, deadline });
     push.waiting.catch(() => undefined);
     if (barrier.size < rule.replicas_to_aggregate) return undefined;
-    return stepTogether(this.#live, barrier.take(), from, rule, reply);
+    return stepTogether(this.#live, barrier.take(), from, rule, reply, () => noteChecked(push));
   }
 
-  #noteApplied({ request: { worker }, staleness }: Push): void {
-    if (staleness !== undefined) this.watch.count(staleness);
+  #noteApplied({ request: { worker }, staleness, waited, checked }: Push): void {
+    const { stages } = this.#live.figures;
+    stages.wait.observe(waited / 1000);
+    stages.check.observe(checked / 1000);
+    if (staleness !== undefined) this.watch.staleness.observe(staleness);
     const watched = worker === undefined ? undefined : this.watch.get(worker);
     if (watched !== undefined) watched.bad = 0;
   }
@@ -222,7 +253,10 @@ export class Pushes {
   async #noteRefused({ request: { worker }, isBad }: Push, error: unknown): Promise<void> {
     if (worker === undefined || !(error instanceof Problem)) return;
     const watched = this.watch.see(worker);
-    if (error.status < 500) watched.rejected++;
+    if (error.status < 500) {
+      watched.rejected++;
+      this.watch.rejected++;
+    }
     if (!isBad) return;
     watched.bad++;
     const { quarantine_after } = this.#live.session.contents.settings.aggregation;
@@ -236,34 +270,9 @@ export class Pushes {
   }
 }
 
-/** Throws for gradients of variables that have not been yet. */
-function requirePast(base: number | undefined, { iterations }: Position): void {
-  if (base === undefined || base <= iterations) return;
-  throw new Problem(
-    'invalid_argument',
-    `base must be at most the session's iterations, ${iterations}. Received: ${base}`,
-  );
-}
-
-/** What the learning rate is divided by. Throws `gradient_stale` for a gradient that is refused for its staleness. */
-function rateDivisor(
-  { max_staleness, staleness_policy }: AsyncAggregation,
-  staleness: number | undefined,
-  from: Position,
-): number {
-  if (max_staleness === undefined && staleness_policy !== 'scale') return 1;
-  if (staleness === undefined) throw needed('"base" where the session looks at staleness', 'none');
-  if (staleness <= (max_staleness ?? 0)) return 1;
-  if (staleness_policy === 'scale') return staleness;
-  const base = from.iterations - staleness;
-  const rule = `base must be at most ${max_staleness} behind the session's iterations, ${from.iterations}`;
-  throw stale(`${rule}. Received: ${base}`, from);
-}
-
-function stale(detail: string, { iterations }: Position): Problem {
-  return new Problem('gradient_stale', detail, { iterations });
-}
-
-function needed(what: string, received: string): Problem {
-  return new Problem('invalid_parameter', `a push must name its ${what}. Received: ${received}`);
+/** What a push has done since `at` was to be checked. */
+function noteChecked(push: Push): void {
+  const now = performance.now();
+  push.checked += now - push.at;
+  push.at = now;
 }

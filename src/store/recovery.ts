@@ -151,13 +151,14 @@ async function goOn({
   // At once, so that a second crash does not bring this revision again. If the disk is full, the first change asks anew.
   if (!isExact) await revisions.reserveNow(revision).catch(() => undefined);
   const log = new ChangeLog(sessionJournal, durability !== 'checkpoint' && !damaged);
-  const live = new LiveSession(session, log, folder.keys, revisions, folder.onFault, events);
+  const live = new LiveSession(session, log, folder, revisions, events);
   await takeKeys(live, folder, reached, damaged);
   const place = { previous: reached, revision, iterations: session.contents.iterations };
   if (!isExact) {
     if (log.level(durability) !== 'checkpoint')
       await (await log.append({ kind: 'resume' }, place, 'always', [])).committed;
     session.resumeAt(revision);
+    live.resumed = { from: reached, to: revision };
     events.move(revision, undefined);
   }
   const checkpointer = new Checkpointer(live, checkpoints, record.first_checkpoint, saved);

@@ -13,6 +13,8 @@ export type Precondition = ((revision: number) => boolean) | undefined;
 export interface ChangeRequest {
   readonly precondition?: Precondition;
   readonly key?: RequestKey | undefined;
+  /** Whether room on the disk is set aside for what it writes. */
+  readonly hasRoom?: boolean | undefined;
 }
 
 export interface StepRequest extends ChangeRequest {
@@ -20,8 +22,12 @@ export interface StepRequest extends ChangeRequest {
   readonly worker?: string | undefined;
   /** The iteration that the gradients were computed from. */
   readonly base?: number | undefined;
+  /** When the last byte of the gradients was there, by `performance.now()`. */
+  readonly receivedAt?: number;
   /** Aborted when the client has gone: who waits for other workers does so no more. */
   readonly gone?: (() => AbortSignal) | undefined;
+  /** Told of what it waits for that is others' work, until that is settled. */
+  readonly aside?: (until: Promise<unknown>) => void;
   /** What has been written of the gradients while they arrived. */
   readonly arrived?: ArrivedData | undefined;
   /** Told until when the memory of the gradients is read, which may be after the step has been acknowledged. */

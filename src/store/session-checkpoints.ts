@@ -3,11 +3,13 @@ import type { Readable } from 'node:stream';
 import { Problem } from '../errors.ts';
 import { storageProblem } from '../journal/files.ts';
 import { learningRateAt } from '../optimizer/scalars.ts';
+import { stateBytes } from '../session/variable.ts';
 import type { CheckpointInfo } from './checkpoint-folder.ts';
-import type { Checkpointer, WrittenCheckpoint } from './checkpointer.ts';
+import type { Checkpointer, SavedState, WrittenCheckpoint } from './checkpointer.ts';
+import type { DiskUse } from './disk-space.ts';
 import type { After, LiveSession } from './live-session.ts';
 import { type Outcome, outcomeOf } from './outcome.ts';
-import type { ChangeRequest } from './requests.ts';
+import type { ChangeRequest, Precondition } from './requests.ts';
 import { type SessionView, viewOf } from './session-view.ts';
 
 export class SessionCheckpoints {
@@ -40,12 +42,12 @@ export class SessionCheckpoints {
   /** Writes a checkpoint of the session as it stands when its turn comes, while steps go on. */
   write(request: ChangeRequest = {}): Promise<Outcome<WrittenCheckpoint>> {
     const first = async () => {
-      const written = await this.#checkpointer.write(request.precondition);
+      const written = await this.#write('change', request.precondition);
       await this.#note(request, { wrote: written.info });
       return written;
     };
     return outcomeOf(this.#live, request, first, async ({ wrote, revision }) => {
-      return { info: wrote as CheckpointInfo, revision, seconds: 0 };
+      return { info: wrote as CheckpointInfo, revision };
     });
   }
 
@@ -76,13 +78,21 @@ export class SessionCheckpoints {
     const first = () =>
       this.#live.change(request, async (commit) => {
         const info = folder.find(id);
-        const { contents } = await folder.load(info.id).catch(rethrow);
-        const { optimizer, iterations, settings } = contents;
-        const learningRate = learningRateAt(optimizer, iterations);
-        await commit({ kind: 'restore', checkpoint: info.id, sha256: info.sha256 }, { iterations, learningRate });
-        session.replace(contents);
-        this.#checkpointer.restoredFrom(info.id, session.revision);
-        log.levelChanged(settings.durability);
+        // A checkpoint of it follows.
+        this.#live.disk.take('change', info.bytes);
+        // The state that there is goes only when the other one is whole.
+        const release = this.#live.memory.reserve(info.bytes);
+        try {
+          const { contents } = await folder.load(info.id).catch(rethrow);
+          const { optimizer, iterations, settings } = contents;
+          const learningRate = learningRateAt(optimizer, iterations);
+          await commit({ kind: 'restore', checkpoint: info.id, sha256: info.sha256 }, { iterations, learningRate });
+          session.replace(contents);
+          this.#checkpointer.restoredFrom(info.id, session.revision);
+          log.levelChanged(settings.durability);
+        } finally {
+          release();
+        }
         return viewOf(this.#live, this.#checkpointer);
       });
     const outcome = await outcomeOf(this.#live, request, first, async () => viewOf(this.#live, this.#checkpointer));
@@ -92,16 +102,30 @@ export class SessionCheckpoints {
     return outcome;
   }
 
-  /** Seconds since the last checkpoint, or since the start. `now` in milliseconds. */
-  age(now: number): number {
-    return this.#checkpointer.age(now);
+  /** What the newest one has. */
+  get saved(): SavedState {
+    return this.#checkpointer.saved;
+  }
+
+  /** How many could not be written since the server was started. */
+  get failures(): number {
+    return this.#checkpointer.failures;
   }
 
   /** Writes a checkpoint if the session's rules ask for one; `undefined` if they do not. */
   writeIfDue(now: number): Promise<WrittenCheckpoint> | undefined {
     if (!this.#checkpointer.isDue(now)) return undefined;
     this.#checkpointer.postpone(now);
-    return this.#checkpointer.write();
+    return this.#live.disk.allows('checkpoint', this.#bytes) ? this.#write('checkpoint') : undefined;
+  }
+
+  /**
+   * Whether a last one may be written: it would not fill the disk, or it is all that there would be of what came after the one
+   * before.
+   */
+  get mayBeSaved(): boolean {
+    const { disk, log, durability } = this.#live;
+    return log.level(durability) === 'checkpoint' || disk.allows('checkpoint', this.#bytes);
   }
 
   /** Whether the newest checkpoint has it as it is. */
@@ -117,6 +141,20 @@ export class SessionCheckpoints {
   /** Writes one if there was a change since the last. */
   async save(): Promise<void> {
     if (!this.#checkpointer.upToDate) await this.#checkpointer.write();
+  }
+
+  async #write(use: DiskUse, precondition?: Precondition): Promise<WrittenCheckpoint> {
+    const written = this.#live.disk.reserve(use, this.#bytes);
+    try {
+      return await this.#checkpointer.write(precondition);
+    } finally {
+      written();
+    }
+  }
+
+  /** What a checkpoint takes, its header aside. */
+  get #bytes(): number {
+    return stateBytes(this.#live.session.contents.variables.values());
   }
 
   /** Remembers the key of a call that has left the session as it was. */

@@ -8,12 +8,15 @@ import { join } from 'node:path';
 import { Problem } from '../errors.ts';
 import type { ArrivedData } from '../journal/arrived-data.ts';
 import { makeFolder, storageProblem, syncFolder } from '../journal/files.ts';
+import type { Journal } from '../journal/journal.ts';
 import { Threads } from '../kernel/threads.ts';
 import type { Damage } from './checkpoint-folder.ts';
-import type { WrittenCheckpoint } from './checkpointer.ts';
 import { DataLock } from './data-lock.ts';
+import { DiskSpace, type DiskUse, type Measure } from './disk-space.ts';
+import { Figures } from './figures.ts';
 import type { HeldSession } from './held-session.ts';
 import type { RequestKey } from './idempotency.ts';
+import { writeLastCheckpoints } from './last-checkpoints.ts';
 import { Lifecycle, type NewSession } from './lifecycle.ts';
 import { notFound } from './live-session.ts';
 import type { Log } from './log.ts';
@@ -35,6 +38,10 @@ export interface StoreConfig {
   readonly threads: number;
   /** Idempotency keys that are remembered of each session. */
   readonly keysMax: number;
+  /** What is to stay free on the folder's disk, bytes; 0, or none: nothing is refused before it is full. */
+  readonly diskFreeBytesMin?: number;
+  /** Another way to measure what is free there. */
+  readonly measureDisk?: Measure;
 }
 
 /** How far a start has come, what was found damaged, and why nothing can be changed, if that is so. */
@@ -50,16 +57,13 @@ export interface StoreStatus {
 }
 
 export class Store {
-  /** Told of every checkpoint that was written by rule. */
-  onCheckpoint: (written: WrittenCheckpoint) => void = () => undefined;
-  /**
-   * Told, before anything else happens, of a fault of this program that only a restart mends: a change is in the journal and not
-   * in memory, or the journal does not come back though nothing is wrong with the disk. Nothing may be saved then.
-   */
+  /** Told, first of all, of a fault that only a restart mends: memory is not what the journal says, or that does not come back. */
   onFault: (error: unknown) => void = () => undefined;
-  readonly #folder: string;
+  readonly disk: DiskSpace;
+  readonly folder: string;
+  readonly memory: MemoryBudget;
+  readonly figures = new Figures();
   readonly #keysMax: number;
-  readonly #memory: MemoryBudget;
   readonly #log: Log;
   readonly #lock: DataLock;
   readonly #threads: Threads;
@@ -68,17 +72,19 @@ export class Store {
   readonly #names: Names;
   readonly #damage: Damage[] = [];
   readonly #timer: NodeJS.Timeout;
-  #started: Started | undefined;
   readonly #mending: Mending;
+  #started: Started | undefined;
   #expected: number | undefined;
   #replayed = 0;
   #ready = false;
 
-  private constructor({ dataDir, memoryBytesMax, threads, keysMax }: StoreConfig, lock: DataLock, log: Log) {
-    this.#folder = dataDir;
+  private constructor(config: StoreConfig, lock: DataLock, log: Log) {
+    const { dataDir, memoryBytesMax, threads, keysMax, diskFreeBytesMin = 0, measureDisk } = config;
+    this.folder = dataDir;
+    this.disk = new DiskSpace(dataDir, diskFreeBytesMin, log, measureDisk);
     this.#keysMax = keysMax;
     this.#names = new Names(keysMax);
-    this.#memory = new MemoryBudget(memoryBytesMax, () => this.held.reduce((sum, { bytes }) => sum + bytes, 0));
+    this.memory = new MemoryBudget(memoryBytesMax, () => this.held.reduce((sum, { bytes }) => sum + bytes, 0));
     this.#lock = lock;
     this.#threads = new Threads(threads);
     this.#log = log;
@@ -86,20 +92,19 @@ export class Store {
       sessions: this.#sessions,
       session: (name) => this.session(name),
       names: this.#names,
-      memory: this.#memory,
+      memory: this.memory,
+      disk: this.disk,
       threads: this.#threads,
       log,
       place: (each) => this.#place(each),
       recovered: () => this.#recovered(),
     });
-    const mend = (): Promise<void> => {
-      const { journal, catalogue } = this.#started as Started;
-      return setRight(journal, catalogue, this.held, this.#names.elsewhere);
-    };
-    this.#mending = new Mending(mend, log, (error) => this.onFault(error));
+    const onFault = (error: unknown): void => this.onFault(error);
+    this.#mending = new Mending(() => this.#mend(), log, onFault);
     this.#timer = setInterval(() => {
       for (const name of this.#sessions.keys()) this.#checkpointIfDue(name);
       if (this.#ready && this.status.problem !== undefined) this.#mending.begin();
+      void this.disk.look();
     }, 1000).unref();
   }
 
@@ -108,7 +113,9 @@ export class Store {
     try {
       await makeFolder(join(config.dataDir, 'sessions'));
       await syncFolder(config.dataDir);
-      return new Store(config, await DataLock.acquire(config.dataDir), log);
+      const store = new Store(config, await DataLock.acquire(config.dataDir), log);
+      await store.disk.look();
+      return store;
     } catch (error) {
       const rule = 'DATA_DIR must be a folder that this server can write to and no other one uses';
       throw new Error(`${rule}. Received: ${config.dataDir} (${(error as Error).message})`, { cause: error });
@@ -118,9 +125,9 @@ export class Store {
   /** Brings every session back: its newest good checkpoint, and the changes behind it. */
   async recover(): Promise<void> {
     const started = performance.now();
-    await rm(join(this.#folder, 'trash'), { recursive: true, force: true });
+    await rm(join(this.folder, 'trash'), { recursive: true, force: true });
     this.#started = await start({
-      folder: this.#folder,
+      folder: this.folder,
       names: this.#names,
       keysMax: this.#keysMax,
       place: (name) => this.#place(name),
@@ -152,10 +159,15 @@ export class Store {
     };
   }
 
+  /** What holds the sessions' changes, once they are all back. */
+  get journal(): Journal | undefined {
+    return this.#started?.journal;
+  }
+
   /** Throws if the data folder cannot be written to. */
   async probe(): Promise<void> {
     this.#started?.journal.requireWritable();
-    const path = join(this.#folder, 'probe.tmp');
+    const path = join(this.folder, 'probe.tmp');
     try {
       await writeFile(path, 'probe');
       await rm(path, { force: true });
@@ -178,6 +190,12 @@ export class Store {
     // What is put in the journal then is not what arrives.
     if (held?.contents.settings.aggregation.mode === 'sync') return undefined;
     return held?.live.log.begin(bodyBytes);
+  }
+
+  /** Whether such a request to `name` is going to be written: a repeat is not, nor a change that the journal does not get. */
+  isWritten(name: string, use: DiskUse, key: string | undefined): boolean {
+    if (key !== undefined && this.#names.knows(name, key)) return false;
+    return use === 'session' || (this.#ready && this.#sessions.get(name)?.live.log.isOn === true);
   }
 
   /** All by name. Throws `recovering` until they are all back. */
@@ -215,11 +233,6 @@ export class Store {
     return this.#lifecycle.delete(name, keepCheckpoints, request);
   }
 
-  /** Lends memory for a request's body or reply; returns how to give it back. Throws `overloaded`, `insufficient_memory`. */
-  lend(bytes: number): () => void {
-    return this.#memory.lend(bytes);
-  }
-
   /** From now on, who waits for a change answers with what there is. */
   endWaits(): void {
     for (const held of this.#sessions.values()) held.endWaits();
@@ -230,24 +243,11 @@ export class Store {
     for (const held of this.#sessions.values()) held.endEvents();
   }
 
-  /**
-   * Writes last checkpoints and gives the folder up. What fails is logged; the other sessions are saved all the same. Resolves to
-   * whether all of them were.
-   */
+  /** Writes last checkpoints and gives the folder up. Resolves to whether all of them are written. */
   async close(): Promise<boolean> {
     clearInterval(this.#timer);
     await this.#mending.idle();
-    // Before all else what has been acknowledged: large checkpoints may not be over in time.
-    await this.#started?.journal.flush();
-    let isSaved = true;
-    for (const [name, held] of this.#sessions) {
-      try {
-        await held.close();
-      } catch (error) {
-        this.#log.error({ session: name, error: String(error) }, 'the last checkpoint could not be written');
-        isSaved = false;
-      }
-    }
+    const isSaved = await writeLastCheckpoints(this.held, this.#started?.journal, this.#log);
     await this.#started?.journal.close();
     await this.#threads.close();
     await this.#lock.release();
@@ -257,12 +257,15 @@ export class Store {
   #place(name: string): SessionFolder {
     return {
       name,
-      path: join(this.#folder, 'sessions', name),
-      aside: join(this.#folder, 'damaged', name),
+      path: join(this.folder, 'sessions', name),
+      aside: join(this.folder, 'damaged', name),
       onDamage: (damage) => this.#damaged(damage),
       onStep: () => this.#checkpointIfDue(name),
       onFault: (error) => this.onFault(error),
+      figures: this.figures,
       executor: this.#threads,
+      memory: this.memory,
+      disk: this.disk,
       keys: this.#names.keysOf(name),
       remember: (entry) => this.#names.remember(name, entry),
     };
@@ -286,7 +289,11 @@ export class Store {
     this.#sessions
       .get(name)
       ?.checkpoints.writeIfDue(Date.now())
-      ?.then((written) => this.onCheckpoint(written))
-      .catch((error) => this.#log.error({ session: name, error: String(error) }, 'a checkpoint could not be written'));
+      ?.catch((error) => this.#log.error({ session: name, error: String(error) }, 'a checkpoint could not be written'));
+  }
+
+  async #mend(): Promise<void> {
+    const { journal, catalogue } = this.#started as Started;
+    await setRight(journal, catalogue, this.held, this.#names.elsewhere);
   }
 }

@@ -23,6 +23,11 @@ export class Turns {
     return this.#ahead;
   }
 
+  /** Requests that wait for a turn. */
+  get waiting(): number {
+    return this.#admission.waiting + this.#application.waiting;
+  }
+
   /**
    * Runs `admit` when the session's next step may be admitted, and the task that it returns when that may be applied;
    * `undefined` where it returns none.
@@ -54,7 +59,7 @@ export class Turns {
   }
 
   #requireRoom(): void {
-    if (this.#admission.waiting + this.#application.waiting < this.#waitingMax) return;
+    if (this.waiting < this.#waitingMax) return;
     const rule = `at most ${this.#waitingMax} requests can wait for one session`;
     throw new Problem('overloaded', `${rule}. Received: one more`, { headers: { 'retry-after': '1' } });
   }

@@ -154,7 +154,7 @@ export async function setRight(
   if (journal.problem?.code === 'insufficient_storage') {
     try {
       await journal.reopen((file) => sessions.flatMap((held) => superfluous(file, held)));
-      for (const { live } of sessions) live.log.journal.goOnFrom(live.session.revision);
+      for (const { live } of sessions) live.log.goOnFrom(live.session.position);
       return;
     } catch (error) {
       if (!(error instanceof JournalDamage)) throw error;

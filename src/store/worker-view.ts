@@ -15,6 +15,18 @@ export interface WorkerView {
   readonly quarantined: boolean;
 }
 
+/** How many there are to tell about, and how many of them are put aside. */
+export function countWorkers(workers: Workers, watch: WorkerWatch): { known: number; quarantined: number } {
+  let known = 0;
+  let quarantined = 0;
+  for (const name of watch.names) if (workers.get(name) === undefined) known++;
+  for (const [, progress] of workers.entries()) {
+    known++;
+    if (progress.quarantined) quarantined++;
+  }
+  return { known, quarantined };
+}
+
 /** By name. */
 export function viewWorkers(workers: Workers, watch: WorkerWatch): WorkerView[] {
   const names = new Set([...watch.names, ...[...workers.entries()].map(([name]) => name)]);

@@ -2,6 +2,7 @@
  * What is known of a session's workers since the server has it: when each was last heard of, how many of its pushes were
  * refused, and how stale steps were. The steps themselves are in the session's state.
  */
+import { Histogram } from '../histogram.ts';
 import { workersMax } from '../limits.ts';
 
 export interface Watched {
@@ -15,16 +16,19 @@ export interface Watched {
   waiting: number;
 }
 
-/** Upper bounds, included, of the classes that staleness is counted in; the last class has none. */
-export const stalenessBounds = [0, 1, 2, 4, 8, 16, 32, 64, 128] as const;
+const stalenessBounds = [0, 1, 2, 4, 8, 16, 32, 64, 128];
 
 export class WorkerWatch {
   /** Who was heard of last comes last. */
   readonly #watched = new Map<string, Watched>();
   /** Since then: by `performance.now()`. */
   readonly #since = performance.now();
-  /** Steps by class of staleness, and the sum of it. */
-  readonly staleness = { counts: new Array<number>(stalenessBounds.length + 1).fill(0), sum: 0 };
+  /** Of the gradients that steps were made of. */
+  readonly staleness = new Histogram(stalenessBounds);
+  /** Pushes that wait for other workers now. */
+  waiting = 0;
+  /** Pushes that were refused, of those too who are forgotten. */
+  rejected = 0;
 
   get names(): IterableIterator<string> {
     return this.#watched.keys();
@@ -54,13 +58,5 @@ export class WorkerWatch {
     const watched = this.#watched.get(worker);
     if (watched !== undefined && watched.waiting > 0) return Number.POSITIVE_INFINITY;
     return this.heard(worker) + timeoutMs;
-  }
-
-  /** A step was made of gradients that are so stale. */
-  count(staleness: number): void {
-    const above = stalenessBounds.findIndex((bound) => staleness <= bound);
-    const index = above < 0 ? stalenessBounds.length : above;
-    (this.staleness.counts[index] as number)++;
-    this.staleness.sum += staleness;
   }
 }

@@ -8,16 +8,13 @@
  */
 import assert from 'node:assert/strict';
 import { Problem } from '../errors.ts';
-import { elementsMax, rankMax, safetensorsHeaderBytesMax, variablesMax } from '../limits.ts';
+import { elementsMax, metadataStringsMax, rankMax, safetensorsHeaderBytesMax, tensorsMax } from '../limits.ts';
 import { bytesPerElement, type Dtype, isDtype } from './dtype.ts';
 import { JsonReader, quote } from './json-reader.ts';
 import { byteLength, isCountable, type Tensor } from './tensor.ts';
 
 const lengthBytes = 8;
 const metadataName = '__metadata__';
-/** A checkpoint has three tensors a variable. Millions of names, a few bytes each, would hold the event loop for half a minute. */
-const tensorsMax = 3 * variablesMax;
-const stringsMax = tensorsMax;
 const shapeRule = `at most ${rankMax} integers from 0 to 2^53 - 1`;
 const offsetsRule = 'two integers from 0 to 2^53 - 1';
 
@@ -122,7 +119,8 @@ function readMetadata(json: JsonReader): Map<string, string> {
   const metadata = new Map<string, string>();
   for (const name of json.members('__metadata__ must be an object of strings')) {
     metadata.set(name, json.string(`__metadata__ must have a string for ${quote(name)}`));
-    if (metadata.size > stringsMax) throw malformed(`__metadata__ must have at most ${stringsMax} strings`, 'more');
+    if (metadata.size > metadataStringsMax)
+      throw malformed(`__metadata__ must have at most ${metadataStringsMax} strings`, 'more');
   }
   return metadata;
 }

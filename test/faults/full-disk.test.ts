@@ -1,4 +1,7 @@
-/** A disk that is full, and one that takes no writes: file systems of their own, mounted for the test where root may. */
+/**
+ * A disk that is full though it is watched (as others may fill it), and one that takes no writes: file systems of their own,
+ * mounted for the test where root may.
+ */
 import assert from 'node:assert/strict';
 import { readdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -30,7 +33,7 @@ async function create(api: Api, name: string, json: object): Promise<Answer> {
 test('a session that does not fit on the disk is not created and leaves nothing behind; the others go on', async (t) => {
   const folder = await mountSmallDisk(t);
   if (folder === undefined) return;
-  const api = await startApi(t, {}, folder);
+  const api = await startApi(t, { diskFreeBytesMin: 0 }, folder);
   assert.equal((await create(api, 'small', { variables: pathVariables })).status, 201);
   // 3 parts of 4 bytes for each of a million elements.
   const large = { variables: { w: { shape: [megabyte] } } };
@@ -47,7 +50,7 @@ test('a session that does not fit on the disk is not created and leaves nothing 
 test('a checkpoint that does not fit is refused, the older ones stay, and steps go on until there is room again', async (t) => {
   const folder = await mountSmallDisk(t);
   if (folder === undefined) return;
-  const api = await startApi(t, {}, folder);
+  const api = await startApi(t, { diskFreeBytesMin: 0 }, folder);
   const json = { variables: pathVariables, durability: 'checkpoint', checkpointing: { every_steps: 2 } };
   assert.equal((await create(api, 'small', json)).status, 201);
   const before = await readdir(join(folder, 'sessions/small'));

@@ -142,7 +142,7 @@ test('any bit flipped costs one frame, and what was fsynced before others were w
 test('when all is in lmdb the next frame begins at 0, and none is lost while one is not, or cannot be', async (t) => {
   const { tail, path } = await newTail(t);
   const settle: { resolve: () => void; reject: (error: Error) => void }[] = [];
-  const append = (revision: number): Promise<void> => {
+  const append = (revision: number): Promise<number> => {
     const settled = new Promise<void>((resolve, reject) => settle.push({ resolve, reject }));
     return tail.append(frame(one, revision, [Buffer.alloc(50)]), true, settled);
   };
@@ -168,7 +168,7 @@ test('when all is in lmdb the next frame begins at 0, and none is lost while one
 test('the two files take turns, and the one that is left has nothing that the next one would be read without', async (t) => {
   const { tail } = await newTail(t);
   const settle: (() => void)[] = [];
-  const append = (revision: number): Promise<void> => {
+  const append = (revision: number): Promise<number> => {
     const settled = new Promise<void>((resolve) => settle.push(resolve));
     return tail.append(frame(one, revision, [Buffer.alloc(6_000_000, revision)]), false, settled);
   };

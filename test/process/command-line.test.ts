@@ -484,7 +484,7 @@ test('a folder that a server is using is refused by every command', { timeout: 1
 
 test('wrong usage is answered with the rule, what came, and the usage', { timeout: 120_000 }, async () => {
   const wrong: [string[], RegExp][] = [
-    [['serve'], /a command must be one of inspect, verify, compact, export\. Received: "serve"/],
+    [['serve'], /a command must be one of inspect, verify, compact, export, token\. Received: "serve"/],
     [['toString'], /Received: "toString"/],
     [['--json'], /Received: "--json"/],
     [['inspect'], /inspect must have the arguments DATA_DIR\. Received: none/],

@@ -13,6 +13,7 @@ import { by, tokenFile } from '../support/tokens.ts';
 const takes: Readonly<Record<string, 'open' | 'any' | 'read' | 'push' | 'admin'>> = {
   getHealth: 'open',
   getReadiness: 'open',
+  getInfo: 'any',
   getMetrics: 'any',
   getOpenapiJson: 'any',
   getOpenapiYaml: 'any',
@@ -217,6 +218,8 @@ test('a fork must be within reach as well, and lists have what is', async (t) =>
   const { json } = await api.call('GET', '/v1/sessions?limit=2', { headers: by('a') });
   assert.equal(json.next, 'a-2');
   assert.equal((await api.call('GET', '/v1/sessions?after=a-2', { headers: by('a') })).json.next, null);
+  const { bytes } = await api.call('GET', '/v1/info', { headers: by('a') });
+  assert.ok(bytes.includes('a-1') && !bytes.includes('b-1'), 'figures are of what is within reach');
 });
 
 test('without a file of tokens everybody may do everything, whatever Authorization says', async (t) => {

@@ -40,7 +40,7 @@ const option = (name: string, text: string, detail: RegExp, code: ProblemCode = 
   detail,
   { [name]: text },
 ];
-const deep = '{"config":'.repeat(100_000) + 1 + '}'.repeat(100_000);
+const deep = '{"config":'.repeat(90_000) + 1 + '}'.repeat(90_000);
 refuseAll(
   'creations from files that are no session are refused',
   api,

@@ -55,7 +55,7 @@ test('/metrics counts requests, problems, steps, rows, bytes and checkpoints', a
   const pushes = 'route="/v1/sessions/:session/gradients",method="POST"';
   assert.equal(now.get(`adamax_http_request_duration_seconds_count{${pushes},status="200"}`), 2);
   assert.equal(now.get(`adamax_http_request_duration_seconds_count{${pushes},status="422"}`), 1);
-  assert.equal(now.get(`adamax_http_request_duration_seconds_bucket{le="+Inf",${pushes},status="200"}`), 2);
+  assert.equal(now.get(`adamax_http_request_duration_seconds_bucket{${pushes},status="200",le="+Inf"}`), 2);
   assert.equal(now.get('adamax_problems_total{code="unknown_variable"}'), 1);
   assert.equal(now.get('adamax_steps_total{session="counted"}'), 2);
   assert.equal(now.get('adamax_rows_total{session="counted"}'), 3);

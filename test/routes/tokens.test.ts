@@ -165,7 +165,12 @@ test('a file that changes is read again; one with a fault changes nothing, and i
   const log = pino({ level: 'warn' }, { write: (line) => void lines.push(JSON.parse(line)) });
   const authFile = await tokenFile(t, { first: everything });
   const api = await startApi(t, { authFile }, undefined, log);
-  await until(api, 'first', 200);
+  const known = await RawConnection.open(api);
+  const askKnown = async () => {
+    known.write(head('GET', '/v1/sessions', by('first')));
+    return (await known.next()).status;
+  };
+  assert.equal(await askKnown(), 200);
   await writeFile(authFile, '{"tokens": [{"name": "secret');
   while (lines.length === 0) await delay(50);
   await delay(1200);
@@ -180,6 +185,8 @@ test('a file that changes is read again; one with a fault changes nothing, and i
   await rename(next, authFile);
   await until(api, 'second', 200);
   await until(api, 'first', 401);
+  assert.equal(await askKnown(), 401, 'a connection that was known is not any more');
+  known.socket.destroy();
   const reload = lines.find(({ audit }) => audit);
   assert.equal(reload?.action, 'reloadTokens');
   assert.equal(reload?.tokens, 1);

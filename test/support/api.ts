@@ -10,7 +10,7 @@ import { type Logger, pino } from 'pino';
 import supertest from 'supertest';
 import { build } from '../../src/app.ts';
 import { type Config, readConfig } from '../../src/config.ts';
-import { Store } from '../../src/store/store.ts';
+import { Store, type StoreConfig } from '../../src/store/store.ts';
 import { layoutSafetensors, parseSafetensors, type SafetensorsFile } from '../../src/tensor/safetensors.ts';
 import type { Tensor } from '../../src/tensor/tensor.ts';
 import { type OpenapiDocument, OpenapiTruth } from './openapi-truth.ts';
@@ -48,7 +48,7 @@ export const safetensors = 'application/vnd.safetensors';
 /** Starts a server that is stopped, and its folder removed, when the test (or, with node:test itself, the file) ends. */
 export async function startApi(
   t: { after(task: () => Promise<void>): void },
-  overrides: Partial<Config> = {},
+  overrides: Partial<Config & StoreConfig> = {},
   folder?: string,
   log: Logger = pino({ level: 'silent' }),
 ): Promise<Api> {
@@ -64,7 +64,7 @@ export async function startApi(
 
 async function openApi(
   dataDir: string,
-  overrides: Partial<Config>,
+  overrides: Partial<Config & StoreConfig>,
   log: Logger,
   closing: (() => Promise<void>)[],
 ): Promise<Api> {

@@ -85,7 +85,8 @@ export class DisturbedServer {
   private constructor(t: TestContext, dataDir: string, env: Readonly<Record<string, string>>, training: Training) {
     this.#t = t;
     this.#dataDir = dataDir;
-    this.#env = env;
+    // What happens on a full disk is what these tests are about.
+    this.#env = { DISK_FREE_BYTES_MIN: '0', ...env };
     this.#training = training;
     this.#undisturbed = new Undisturbed(t, training);
   }
@@ -195,6 +196,8 @@ export class DisturbedServer {
     const ready = await this.call('GET', '/readyz');
     assertRefused(ready, code);
     assert.match((await this.call('GET', '/metrics')).bytes.toString(), /^adamax_read_only 1$/m);
+    const { read_only } = (await this.call('GET', '/v1/info?section=persistence')).json.persistence;
+    assert.deepEqual([read_only.code, read_only.detail.length > 0], [ready.json.code, true]);
     const pushed = await this.pushOnce();
     assertRefused(pushed, code);
     assert.equal(pushed.json.applied, false);
@@ -230,6 +233,9 @@ export class DisturbedServer {
     );
     const { iterations, sha256 } = (await this.call('GET', '/v1/sessions/s/fingerprint')).json;
     assert.equal(iterations, count);
+    const { persistence } = (await this.call('GET', '/v1/info?section=persistence')).json;
+    // A killed process would lose nothing, except while the disk fails.
+    if (persistence.read_only === null) assert.equal(persistence.sessions[0].written_iterations, count);
     assert.equal(sha256, await this.#undisturbed.fingerprint(count));
   }
 }
