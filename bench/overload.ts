@@ -1,5 +1,5 @@
 /**
- * `npm run overload [-- --seconds 60 --workers 200 --connections 1000 --kind json]`: the server under ten times the load that
+ * `npm run overload [-- --seconds 60 --workers 200 --connections 500 --kind json]`: the server under ten times the load that
  * it can serve. For each kind of push: as many workers as are normal find out what it serves and how late the slowest replies
  * are; then ten times as many requests a second come, for a minute; then the workers are back. Prints a table, and what is not
  * as promised, with exit code 1. The load comes from processes of its own (overload-load.ts).
@@ -128,10 +128,10 @@ async function main(): Promise<void> {
   const options = {
     seconds: number('60'),
     workers: number('200'),
-    connections: number('1000'),
+    connections: number('500'),
     kind: { type: 'string' },
-  };
-  const { values } = parseArgs({ options: { ...options, kind: { type: 'string' } } });
+  } as const;
+  const { values } = parseArgs({ options });
   const plan = {
     seconds: Number(values.seconds),
     workers: Number(values.workers),

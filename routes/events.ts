@@ -43,7 +43,7 @@ export async function eventRoutes(instance: FastifyInstance): Promise<void> {
         }),
         response: {
           200: eventStream('Events, as they come. Comments in between keep the connection alive.'),
-          ...problems('session_not_found', 'not_acceptable', 'overloaded'),
+          ...problems('session_not_found', 'not_acceptable'),
         },
       },
     },

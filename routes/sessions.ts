@@ -3,6 +3,7 @@ import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
 import type { FastifyInstance } from 'fastify';
 import { Type } from 'typebox';
 import { Problem } from '../src/errors.ts';
+import { listedMax } from '../src/limits.ts';
 import { mayKnow, requireReach } from '../src/plugins/authorisation.ts';
 import { SafetensorsBody } from '../src/plugins/bodies.ts';
 import { changeRequest, entityTag, idempotencyKey, noteReplay } from '../src/plugins/headers.ts';
@@ -76,7 +77,7 @@ export async function sessionRoutes(instance: FastifyInstance): Promise<void> {
         summary: 'List the sessions, by name',
         tags,
         querystring: query({
-          limit: Type.Integer({ minimum: 1, maximum: 1000, default: 100 }),
+          limit: Type.Integer({ minimum: 1, maximum: listedMax, default: 100 }),
           after: Type.Optional(Type.Intersect([SessionName], { description: 'The `next` of the page before.' })),
         }),
         response: { 200: json('SessionList', 'A page of them.'), ...problems() },
@@ -126,7 +127,7 @@ export async function sessionRoutes(instance: FastifyInstance): Promise<void> {
         querystring: query({}),
         response: {
           200: json('Fingerprint', 'Of the state right now.'),
-          ...problems('session_not_found', 'overloaded'),
+          ...problems('session_not_found'),
         },
       },
     },

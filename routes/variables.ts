@@ -24,13 +24,7 @@ import { type AssignmentsBody, decodeSlices, decodeSlicesFile, requireFinite } f
 import { headJson } from '../src/schemas/tensor-reply.ts';
 import type { Selection } from '../src/session/session.ts';
 
-const readProblems = [
-  'session_not_found',
-  'variable_not_found',
-  'not_acceptable',
-  'overloaded',
-  'insufficient_memory',
-] as const;
+const readProblems = ['session_not_found', 'variable_not_found', 'not_acceptable', 'insufficient_memory'] as const;
 const reads = problems(...readProblems);
 const readsRows = problems(...readProblems, 'index_out_of_range', 'shape_mismatch');
 const bodyProblems = [
@@ -42,7 +36,6 @@ const bodyProblems = [
   'shape_mismatch',
   'dtype_mismatch',
   'index_out_of_range',
-  'overloaded',
   'insufficient_memory',
 ] as const;
 const assigns = problems(...bodyProblems, ...changeProblems, 'invalid_argument');

@@ -19,7 +19,7 @@ import { type Actor, others } from './soak/others.ts';
 import { type Print, type SoakSession, soakSessions } from './soak/sessions.ts';
 
 const endings = ['SIGKILL', 'SIGTERM', 'SIGKILL', 'SIGTERM'] as const;
-/** Of the time, between two restarts. */
+/** Of the time, from one restart to the next. */
 const lifeShare = 0.1;
 /** Rows of the table: of ten minutes each is one. */
 const slices = 10;
@@ -51,6 +51,7 @@ class Soak {
     const acting = Promise.all(actors.map((actor) => this.#repeat(actor)));
     await Promise.race([this.#restarts(), training.then(() => undefined)]);
     clearInterval(timer);
+    figures.end();
     line.close();
     await Promise.all([training, acting]);
     await this.#settle();
@@ -58,13 +59,15 @@ class Soak {
   }
 
   async #restarts(): Promise<void> {
-    for (const ending of endings) {
-      await sleep(lifeShare * this.#milliseconds);
+    const start = performance.now();
+    const share = (part: number) => sleep(start + part * this.#milliseconds - performance.now());
+    for (const [nth, ending] of endings.entries()) {
+      await share((nth + 1) * lifeShare);
       const prints = await this.#prints();
       await this.#restart(ending);
       await Promise.all(prints.map(([session, print]) => session.recall(this.line, print)));
     }
-    await sleep((1 - endings.length * lifeShare) * this.#milliseconds);
+    await share(1);
   }
 
   /** When all has been answered: what the sessions have come to, and that a kill changes nothing of it. */

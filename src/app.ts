@@ -6,6 +6,7 @@ import fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } 
 import { routes } from '../routes/index.ts';
 import type { Config } from './config.ts';
 import { Problem } from './errors.ts';
+import { variableNameMax } from './limits.ts';
 import { auditLog } from './plugins/audit.ts';
 import { authorisation } from './plugins/authorisation.ts';
 import { bodies } from './plugins/bodies.ts';
@@ -34,7 +35,7 @@ export async function build(config: Config, store: Store, logger: FastifyBaseLog
     clientErrorHandler: (error, socket) => answerClientError(error, socket, app.repliesOn(socket)),
     frameworkErrors: (error, request, reply) => sendProblem(toProblem(error), request, reply),
     // A variable's name has up to 256 characters, each of which may come percent-encoded.
-    routerOptions: { maxParamLength: 768 },
+    routerOptions: { maxParamLength: 3 * variableNameMax },
     return503OnClosing: false,
     // After the plugin `shutdown` has waited for what is under way.
     forceCloseConnections: true,

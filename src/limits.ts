@@ -35,6 +35,16 @@ export const metadataStringsMax = 16_384;
 export const optionBytesMax = MiB;
 /** Of several things that are wrong with a request, those that are told. */
 export const problemItemsMax = 64;
+/** A session's name, which is a folder's too. */
+export const sessionNameMax = 128;
+/** A variable's name: paths of layers within models. */
+export const variableNameMax = 256;
+/** A worker's name: each checkpoint has it, and each event. */
+export const workerNameMax = 128;
+/** An `Idempotency-Key`. */
+export const keyLengthMax = 255;
+/** Sessions in a page of the list. */
+export const listedMax = 1_000;
 /** Dimensions of a tensor: NumPy's and TensorFlow's own bounds lie between 32 and 255. */
 export const rankMax = 32;
 /** Elements of one tensor: a float64 counts integers exactly up to here, so sizes never lose a bit. */
@@ -47,6 +57,10 @@ export const optimizerNameMax = 256;
 export const kerasMembersMax = 64;
 /** Sessions: each takes an address range of its own, and the address space holds about 13,000. */
 export const sessionsMax = 4_096;
+/** Checkpoints that a session can be told to keep. */
+export const checkpointsKeptMax = 10_000;
+/** The longest that a session's checkpoints can be apart, in seconds: 30 years. */
+export const everySecondsMax = 1_000_000_000;
 /** A session's `metadata`, as JSON text: notes, not data. */
 export const metadataBytesMax = 64 * KiB;
 /** Levels of `metadata`: whatever writes or merges it calls itself once a level, and the stack ends at some thousands. */

@@ -22,28 +22,37 @@ export class Figures {
   readonly #slices: Slice[] = [];
   /** Of the life that is measured: when it began, and what it held from then on. */
   #life: { at: number; bytes: number }[] = [];
-  readonly names = new Set<string>();
+  readonly #names = new Set<string>();
+  #isOver = false;
 
   constructor(sliceMs: number) {
     this.#sliceMs = sliceMs;
   }
 
+  /** Nothing counts any more. */
+  end(): void {
+    this.#isOver = true;
+  }
+
   took(kind: Kind, milliseconds: number): void {
-    this.#slice.taken[kind].push(milliseconds);
+    if (!this.#isOver) this.#slice.taken[kind].push(milliseconds);
   }
 
   count(what: string): void {
-    this.names.add(what);
+    if (this.#isOver) return;
+    this.#names.add(what);
     this.#slice.counts[what] = (this.#slice.counts[what] ?? 0) + 1;
   }
 
   restarted(): void {
+    if (this.#isOver) return;
     this.#slice.restarts++;
     this.#life = [];
   }
 
   /** What the server's process has for itself. */
   holds(bytes: number): void {
+    if (this.#isOver) return;
     this.#slice.memory.push(bytes);
     this.#life.push({ at: performance.now(), bytes });
   }
@@ -75,7 +84,7 @@ export class Figures {
 
   /** A row for each minute, as Markdown. */
   table(unit: string): string {
-    const names = [...this.names];
+    const names = [...this.#names];
     const head = [unit, 'restarts', 'pushes', 'p50 / p99, ms', 'reads', 'p50 / p99, ms', 'memory, MB', ...names];
     const rows = this.#slices.map(({ taken, counts, memory, restarts }, nth) => [
       nth + 1,
@@ -84,7 +93,7 @@ export class Figures {
       pair(summary(taken.push)),
       taken.read.length,
       pair(summary(taken.read)),
-      `${MB(Math.min(...memory))}–${MB(Math.max(...memory))}`,
+      memory.length === 0 ? '–' : `${MB(Math.min(...memory))}–${MB(Math.max(...memory))}`,
       ...names.map((name) => counts[name] ?? 0),
     ]);
     return [head, head.map(() => '--:'), ...rows].map((cells) => `| ${cells.join(' | ')} |`).join('\n');

@@ -2,14 +2,15 @@
 import { type Static, type TSchema, Type } from 'typebox';
 import type { ProblemCode } from '../errors.ts';
 import { catalogue } from '../errors.ts';
+import { sessionNameMax, variableNameMax, workerNameMax } from '../limits.ts';
 
 export const SessionName = Type.String({
-  pattern: '^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$',
+  pattern: `^[A-Za-z0-9][A-Za-z0-9._-]{0,${sessionNameMax - 1}}$`,
   description: "A session's name: 1 to 128 letters, digits, `.`, `_` or `-`, the first a letter or digit.",
   examples: ['mnist'],
 });
 
-export const variableNamePattern = '^[A-Za-z0-9_][A-Za-z0-9_./-]{0,255}$';
+export const variableNamePattern = `^[A-Za-z0-9_][A-Za-z0-9_./-]{0,${variableNameMax - 1}}$`;
 
 export const VariableName = Type.String({
   pattern: variableNamePattern,
@@ -34,7 +35,7 @@ export const CheckpointParams = Type.Object({
 
 export const WorkerName = Type.String({
   minLength: 1,
-  maxLength: 128,
+  maxLength: workerNameMax,
   description: 'Who pushes: any name of 1 to 128 characters, one for each worker.',
   examples: ['worker-3'],
 });
@@ -72,7 +73,6 @@ export const ChangeHeaders = Type.Object({ 'if-match': IfMatch, 'idempotency-key
 export const changeProblems = [
   'precondition_failed',
   'idempotency_key_reused',
-  'overloaded',
   'storage_failed',
   'insufficient_storage',
 ] as const satisfies ProblemCode[];

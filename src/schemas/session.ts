@@ -1,6 +1,6 @@
 /** Sessions on the wire: their settings, the document, the list, and the patch. Creating one is new-session.ts. */
 import { type Static, Type } from 'typebox';
-import { kerasMembersMax, metadataBytesMax } from '../limits.ts';
+import { checkpointsKeptMax, everySecondsMax, kerasMembersMax, metadataBytesMax } from '../limits.ts';
 import { type SerializedOptimizer, serializeOptimizer } from '../optimizer/adamax-config.ts';
 import { stateBytes } from '../session/variable.ts';
 import type { SessionView } from '../store/session-view.ts';
@@ -29,8 +29,10 @@ const checkpointingMembers = {
   every_steps: orNull(
     Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER, description: 'Null: not by that measure.' }),
   ),
-  every_seconds: orNull(Type.Number({ minimum: 1, maximum: 1e9, description: 'Null: not by that measure.' })),
-  keep: Type.Integer({ minimum: 1, maximum: 10_000, description: 'How many checkpoints are kept.' }),
+  every_seconds: orNull(
+    Type.Number({ minimum: 1, maximum: everySecondsMax, description: 'Null: not by that measure.' }),
+  ),
+  keep: Type.Integer({ minimum: 1, maximum: checkpointsKeptMax, description: 'How many checkpoints are kept.' }),
   keep_journal_steps: orNull(
     Type.Integer({
       minimum: 0,

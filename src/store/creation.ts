@@ -39,7 +39,7 @@ export async function settle(
   const held = new HeldSession(live, checkpointer, revisions, folder.onStep);
   try {
     await syncFolder(dirname(folder.path));
-    await held.checkpoints.write();
+    await checkpointer.write();
     const { revision, iterations } = session.position;
     const { description, data } = encodeChange({ kind: 'create' });
     const taken = await sessionJournal.take(data, revision);

@@ -52,6 +52,7 @@ export class DiskSpace {
   /** Set aside for what is being written. */
   #reserved = 0;
   #at: (typeof levels)[number] = ample;
+  #looking: Promise<void> | undefined;
 
   constructor(folder: string, minBytes: number, log: Log, measure = measureFree) {
     this.#folder = folder;
@@ -99,8 +100,18 @@ export class DiskSpace {
     };
   }
 
-  /** Looks at the disk. Where that fails, what was known before holds: what fails there shows when it is written to. */
-  async look(): Promise<void> {
+  /**
+   * Looks at the disk, unless that is under way: a disk that does not answer must not be asked again and again. Where it fails, what
+   * was known before holds: what fails there shows when it is written to.
+   */
+  look(): Promise<void> {
+    this.#looking ??= this.#look().finally(() => {
+      this.#looking = undefined;
+    });
+    return this.#looking;
+  }
+
+  async #look(): Promise<void> {
     const spent = this.#spent;
     try {
       this.#seen = await this.#measure(this.#folder);

@@ -3,11 +3,13 @@
  * and once there is room again the server is back by itself, without an acknowledged push lost or taken twice.
  */
 import assert from 'node:assert/strict';
-import { mkdir } from 'node:fs/promises';
+import { mkdir, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { setTimeout as pause } from 'node:timers/promises';
 import { encodeFile, f32 } from '../support/api.ts';
 import { DisturbedServer } from '../support/disturbed-server.ts';
+import { startServer } from '../support/server-process.ts';
 import { megabyte, mountSmallDisk, takeSpace } from '../support/small-disk.ts';
 
 /** From a record that takes part of a page to one whose data have a file of their own; and how much is taken away of the disk. */
@@ -86,4 +88,35 @@ test('a full disk and kill -9: the server starts, serves reads, and takes pushes
   await disturbed.assertAgreement();
   await disturbed.restart();
   await disturbed.assertAgreement();
+});
+
+test('a disk that is watched does not get full: pushes are refused before, and taken again when there is room', async (t) => {
+  const folder = await mountSmallDisk(t, 16);
+  if (folder === undefined) return;
+  const giveBack = await takeSpace(folder, 4 * megabyte);
+  const least = 4 * megabyte;
+  const server = await startServer(t, join(folder, 'data'), { DISK_FREE_BYTES_MIN: String(least) });
+  const size = 20_000;
+  const json = { variables: { w: { shape: [size] } } };
+  assert.equal((await server.call('PUT', '/v1/sessions/s', { json })).status, 201);
+  const bytes = encodeFile({ w: f32(Array(size).fill(0.5)) });
+  const push = () => server.call('POST', '/v1/sessions/s/gradients', { bytes });
+  let acknowledged = 0;
+  let answer = await push();
+  for (; answer.status === 200; answer = await push()) acknowledged++;
+  assert.equal(answer.status, 507);
+  assert.equal(answer.json.code, 'insufficient_storage');
+  assert.match(answer.json.detail, /DISK_FREE_BYTES_MIN/);
+  const { bavail, bsize } = await statfs(folder);
+  assert.ok(bavail * bsize > least / 2, `${bavail * bsize} bytes are free`);
+  const ready = await server.call('GET', '/readyz');
+  assert.equal(ready.status, 200);
+  assert.notEqual(ready.json.disk.level, 'low');
+  const read = async () => (await server.call('GET', '/v1/sessions/s/fingerprint')).json;
+  const before = await read();
+  assert.equal(before.iterations, acknowledged);
+  await giveBack();
+  while ((await push()).status !== 200) await pause(100);
+  assert.equal((await read()).iterations, acknowledged + 1);
+  t.diagnostic(`${acknowledged} pushes before the first was refused`);
 });

@@ -197,7 +197,11 @@ test('the log sums refusals up instead of a line for each', async (t) => {
   const calls = Array.from({ length: 20 }, () => server.call('GET', '/v1/sessions/s/fingerprint'));
   const refusals = (await Promise.all(calls)).filter(({ status }) => status === 503).length;
   assert.ok(refusals > 0, 'requests at once must be more than one');
-  const { level, refused: told } = await server.logged('overloaded: requests were refused');
-  assert.deepEqual([level, told], [40, refusals]);
+  const message = 'overloaded: requests were refused';
+  assert.equal((await server.logged(message)).level, 40);
+  // On a slow machine they come within more than one second.
+  const told = () => server.log.filter(({ msg }) => msg === message).reduce((sum, line) => sum + line.refused, 0);
+  for (let look = 0; told() < refusals && look < 100; look++) await sleep(50);
+  assert.equal(told(), refusals);
   assert.equal(server.log.filter(({ msg, status }) => msg === 'request' && status === 503).length, 0);
 });

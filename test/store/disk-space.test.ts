@@ -79,6 +79,18 @@ describe('between two looks', () => {
     assert.equal(space.freeBytes, 5 * min);
   });
 
+  test('a disk that does not answer is asked once, and what is taken meanwhile counts once', async () => {
+    const answers: ((freeBytes: number) => void)[] = [];
+    const silent = { info: () => undefined, warn: () => undefined, error: () => undefined };
+    const space = new DiskSpace('.', min, silent, () => new Promise((resolve) => answers.push(resolve)));
+    space.take('change', min);
+    const looks = [space.look(), space.look()];
+    assert.equal(answers.length, 1);
+    answers[0]?.(5 * min);
+    await Promise.all(looks);
+    assert.equal(space.freeBytes, 5 * min);
+  });
+
   test('what is taken while the disk is looked at counts on', async () => {
     const { disk, space } = await diskWith(5 * min);
     const looking = space.look();
