@@ -154,7 +154,7 @@ describe('compose.yaml', () => {
     assert.deepEqual(checkCompose(compose, change(dockerfile, 'DATA_DIR=/data', 'DATA_DIR=/state')), [mounted]);
   });
 
-  test('Grafana finds the Prometheus and the dashboards of it', () => {
+  test('Grafana finds the Prometheus and its dashboards, and Prometheus the server', () => {
     const provisioning = join(import.meta.dirname, '../deploy/grafana/provisioning');
     const read = (path: string) => parse(readFileSync(join(provisioning, path), 'utf8'));
     const { services } = parse(compose);
@@ -162,5 +162,10 @@ describe('compose.yaml', () => {
     assert.equal(url, `http://prometheus:${services.prometheus.ports[0].split(':').at(-1)}`);
     const [{ options }] = read('dashboards/adamax-server.yaml').providers;
     assert.ok(services.grafana.volumes.includes(`./deploy/grafana/dashboards:${options.path}:ro`), options.path);
+    const rules = parse(readFileSync(join(provisioning, '../../prometheus/prometheus.yaml'), 'utf8'));
+    const targets = rules.scrape_configs.flatMap(
+      (each: { static_configs: { targets: string[] }[] }) => each.static_configs,
+    );
+    assert.deepEqual(targets, [{ targets: ['adamax-server:8080'] }]);
   });
 });
