@@ -20,8 +20,10 @@ const dockerfileRules: Readonly<Record<string, (stages: readonly Stage[], final:
   'files come by COPY, never by ADD': (stages) => stages.every((stage) => restsOf(stage, 'ADD').length === 0),
   'the folder changes by WORKDIR, never by RUN cd': (stages) =>
     stages.flatMap((stage) => restsOf(stage, 'RUN')).every((rest) => !/(^|[;&|]\s*)cd\s/.test(rest)),
-  'packages come from the lock file: npm ci': (stages) =>
-    stages.flatMap((stage) => restsOf(stage, 'RUN')).every((rest) => !/\bnpm (install|i)\b/.test(rest)),
+  'packages come from the lock file and run nothing of their own: npm ci --ignore-scripts': (stages) =>
+    stages
+      .flatMap((stage) => restsOf(stage, 'RUN'))
+      .every((rest) => !npmInstall.test(rest) || /\bnpm ci\b.* --ignore-scripts\b/.test(rest)),
   'the last stage installs nothing and copies node_modules from a stage without development dependencies': (
     stages,
     final,
@@ -61,12 +63,12 @@ const dockerfileRules: Readonly<Record<string, (stages: readonly Stage[], final:
     environmentOf(final, 'HOST') === '0.0.0.0' &&
     restsOf(final, 'EXPOSE').includes(environmentOf(final, 'PORT') ?? 'none'),
   'the last stage runs in production mode': (_, final) => environmentOf(final, 'NODE_ENV') === 'production',
-  'a HEALTHCHECK in exec form asks /healthz': (_, final) =>
+  'a HEALTHCHECK in exec form runs src/health.ts': (_, final) =>
     execForm(
       restsOf(final, 'HEALTHCHECK')
         .at(-1)
         ?.replace(/^(--\S+\s+)*CMD\s+/, ''),
-    ).some((word) => word.includes('/healthz')),
+    ).includes('dist/src/health.js'),
   'the stop signal is SIGTERM': (_, final) => restsOf(final, 'STOPSIGNAL').at(-1) === 'SIGTERM',
   'the ENTRYPOINT is in exec form and starts no shell and no npm': (_, final) => {
     const [program] = execForm(restsOf(final, 'ENTRYPOINT').at(-1));

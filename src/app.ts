@@ -59,6 +59,7 @@ export async function build(config: Config, store: Store, logger: FastifyBaseLog
   // Before whatever asks for a token.
   await app.register(browsers, { origins: config.corsOrigins, isSecure: config.tls !== undefined });
   await app.register(connections, { config, listener, credentials });
+  if (config.isTraced) await app.register((await import('./plugins/tracing.ts')).tracing);
   // The other half of the time is for the last checkpoints.
   await app.register(shutdown, { patienceMs: config.shutdownTimeoutMs / 2 });
   await app.register(pace, { bounds: config.connections });

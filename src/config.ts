@@ -40,6 +40,9 @@ const Environment = Type.Object({
   THREADS: Type.Optional(integer(0, threadsMax)),
   IDEMPOTENCY_KEYS: integer(1, keysMaxMax, { default: keysMaxDefault }),
   SHUTDOWN_TIMEOUT_MS: integer(1, millisecondsMax, { default: 30_000 }),
+  OTEL_EXPORTER_OTLP_ENDPOINT: Type.Optional(Type.String()),
+  OTEL_EXPORTER_OTLP_PROTOCOL: Type.Enum(['', 'http/protobuf'], { default: '', description: 'http/protobuf' }),
+  OTEL_SDK_DISABLED: Type.String({ default: '' }),
   AUTH_FILE: Type.Optional(Type.String({ minLength: 1, description: 'the path of a file of tokens' })),
   ALLOW_ANONYMOUS: Type.Enum(['true', 'false'], { default: 'false', description: 'true or false' }),
   TLS_CERT: Type.Optional(path('a certificate in PEM')),
@@ -100,10 +103,13 @@ export interface Config {
   /** Whose pages may call the API from a browser; `*`: all. */
   readonly corsOrigins: readonly string[];
   readonly connections: ConnectionBounds;
+  /** Whether traces are sent; where to and how is OpenTelemetry's own part of the environment, which its SDK reads. */
+  readonly isTraced: boolean;
 }
 
 /** Throws an error that names each variable that is not valid, its rule, and what came. */
 export function readConfig(environment: NodeJS.ProcessEnv = process.env): Config {
+  if (environment === process.env) loadDotenv();
   const values = readEnvironment(environment);
   requireGuarded(values);
   return Object.freeze({
@@ -126,6 +132,7 @@ export function readConfig(environment: NodeJS.ProcessEnv = process.env): Config
       max: values.CONNECTIONS_MAX,
       bytesPerSecondMin: values.BYTES_PER_SECOND_MIN,
     },
+    isTraced: (values.OTEL_EXPORTER_OTLP_ENDPOINT ?? '') !== '' && values.OTEL_SDK_DISABLED.toLowerCase() !== 'true',
   });
 }
 
@@ -168,7 +175,6 @@ function readEnvironment(environment: NodeJS.ProcessEnv): Static<typeof Environm
       schema: Environment,
       env: false,
       data: environment,
-      dotenv: environment === process.env,
       ajv: { customOptions: withData },
     });
   } catch (error) {
@@ -179,6 +185,15 @@ function readEnvironment(environment: NodeJS.ProcessEnv): Static<typeof Environm
       return `${instancePath.slice(1)} must be ${description}. Received: ${JSON.stringify(String(data))}`;
     });
     throw new Error([...new Set(rules)].join('; '), { cause: error });
+  }
+}
+
+/** Into the environment itself, so that OpenTelemetry's SDK sees it too; what is set there stays. */
+function loadDotenv(): void {
+  try {
+    process.loadEnvFile();
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
   }
 }
 

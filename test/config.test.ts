@@ -33,6 +33,7 @@ test('with nothing set, every variable has the default that .env.example documen
     tls: undefined,
     corsOrigins: [],
     connections: { ...connectionTimes, max: 8_192, bytesPerSecondMin: 8_192 },
+    isTraced: false,
   });
   assert.ok(memoryBytesMax > 0 && memoryBytesMax <= 0.8 * totalmem());
 });
@@ -60,6 +61,8 @@ const accepted: [string, string, keyof Config, unknown][] = [
   ['CORS_ORIGINS', '*', 'corsOrigins', ['*']],
   ['CORS_ORIGINS', 'https://a.example', 'corsOrigins', ['https://a.example']],
   ['CORS_ORIGINS', 'https://a.example, http://b:8081', 'corsOrigins', ['https://a.example', 'http://b:8081']],
+  ['OTEL_EXPORTER_OTLP_ENDPOINT', 'http://127.0.0.1:4318', 'isTraced', true],
+  ['OTEL_EXPORTER_OTLP_ENDPOINT', '', 'isTraced', false],
   ['IDEMPOTENCY_KEYS', '1', 'keysMax', 1],
   ['IDEMPOTENCY_KEYS', '1000000', 'keysMax', 1_000_000],
 ];
@@ -93,6 +96,7 @@ const refused: [string, string, RegExp][] = [
   ['IDEMPOTENCY_KEYS', '0', /an integer from 1 to 1000000/],
   ['SHUTDOWN_TIMEOUT_MS', '0', /an integer from 1 to 2147483647/],
   ['SHUTDOWN_TIMEOUT_MS', '2147483648', /an integer from 1 to 2147483647/],
+  ['OTEL_EXPORTER_OTLP_PROTOCOL', 'grpc', /http\/protobuf/],
   ['AUTH_FILE', '', /the path of a file of tokens/],
   ['ALLOW_ANONYMOUS', 'yes', /true or false/],
   ['ALLOW_ANONYMOUS', '', /true or false/],
@@ -116,6 +120,10 @@ for (const [name, value, rule] of refused) {
     );
   });
 }
+
+test('OTEL_SDK_DISABLED turns traces off', () => {
+  assert.ok(!readConfig({ OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:4318', OTEL_SDK_DISABLED: 'TRUE' }).isTraced);
+});
 
 test('an address that others reach is taken only with tokens, or where the operator lets everybody in', () => {
   for (const host of ['0.0.0.0', '::', '192.168.0.7', '127.example.org', 'adamax']) {

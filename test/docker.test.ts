@@ -6,6 +6,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
+import { parse } from 'yaml';
 import { checkCompose } from '../scripts/check-compose.ts';
 import { checkDockerfile } from '../scripts/check-dockerfile.ts';
 import { parseStages } from '../scripts/dockerfile.ts';
@@ -20,12 +21,13 @@ function change(text: string, from: string, to: string): string {
 }
 
 const unpinned = 'every base image is an earlier stage or has an exact version';
+const locked = 'packages come from the lock file and run nothing of their own: npm ci --ignore-scripts';
 const productionOnly =
   'the last stage installs nothing and copies node_modules from a stage without development dependencies';
 const user = 'the last stage runs as a numbered user other than root';
 const volume = 'DATA_DIR is a volume that belongs to the user';
 const port = 'the server listens on every address, and its port is exposed';
-const health = 'a HEALTHCHECK in exec form asks /healthz';
+const health = 'a HEALTHCHECK in exec form runs src/health.ts';
 const entrypoint = 'the ENTRYPOINT is in exec form and starts no shell and no npm';
 const namedPaths = 'the last stage takes named paths, never the whole context';
 
@@ -35,11 +37,12 @@ const badDockerfiles: [from: string, to: string, broken: string[]][] = [
   ['node:24.21.0-bookworm-slim', 'node', [unpinned]],
   ['COPY src ./src', 'ADD src ./src', ['files come by COPY, never by ADD']],
   ['RUN npm run build', 'RUN cd src && npm run build', ['the folder changes by WORKDIR, never by RUN cd']],
-  ['RUN npm ci\n', 'RUN npm install\n', ['packages come from the lock file: npm ci']],
+  ['RUN npm ci --ignore-scripts\n', 'RUN npm install --ignore-scripts\n', [locked]],
+  ['RUN npm ci --ignore-scripts\n', 'RUN npm ci\n', [locked]],
   ['npm ci --omit=dev', 'npm ci', [productionOnly]],
   ['--from=production /app/node_modules', '--from=build /app/node_modules', [productionOnly]],
   ['COPY --from=production /app/node_modules ./node_modules\n', '', [productionOnly]],
-  ['USER 10001:10001', 'RUN npm ci\nUSER 10001:10001', [productionOnly]],
+  ['USER 10001:10001', 'RUN npm ci --ignore-scripts\nUSER 10001:10001', [productionOnly]],
   ['COPY package.json openapi.yaml ./', 'COPY . .', [namedPaths]],
   ['USER 10001:10001', 'USER 0:10001', [user, volume]],
   ['USER 10001:10001', 'USER root', [user, volume]],
@@ -52,8 +55,8 @@ const badDockerfiles: [from: string, to: string, broken: string[]][] = [
   ['PORT=8080', 'PORT=8081', [port]],
   ['HOST=0.0.0.0', 'HOST=127.0.0.1', [port]],
   ['NODE_ENV=production ', '', ['the last stage runs in production mode']],
-  ['CMD ["node", "-e"', 'CMD node -e "', [health]],
-  ["'/healthz'", "'/metrics'", [health]],
+  ['CMD ["node", "dist/src/health.js"]', 'CMD node dist/src/health.js', [health]],
+  ['dist/src/health.js', 'dist/src/elsewhere.js', [health]],
   ['STOPSIGNAL SIGTERM', 'STOPSIGNAL SIGKILL', ['the stop signal is SIGTERM']],
   ['["node", "dist/src/server.js"]', 'node dist/src/server.js', [entrypoint]],
   ['["node", "dist/src/server.js"]', '["npm", "start"]', [entrypoint]],
@@ -112,6 +115,10 @@ describe('compose.yaml', () => {
   const patient = 'the server gives up waiting before it is killed';
   const restarted = 'the server comes back after a failure, but not after it was stopped';
   const readOnly = 'only the volume and /tmp can be written';
+  const rightless = 'no right of root is left';
+  const said = 'nobody is asked for a token, which must be said';
+  const apart =
+    'what watches it starts only when it is asked for, has an exact version, is on loopback, and changes nothing here';
 
   const badComposes: [from: string, to: string, broken: string][] = [
     ['build: .', 'build: ..', 'the service is built from this folder'],
@@ -119,12 +126,20 @@ describe('compose.yaml', () => {
     ['"127.0.0.1:8080:8080"', '"127.0.0.1:8080:80"', published],
     ['- data:/data', '- data:/var/data', mounted],
     ['- data:/data', '- ./data:/data', mounted],
-    ['volumes:\n  data:\n', '', mounted],
+    ['\n  data:\n', '\n', mounted],
     ['SHUTDOWN_TIMEOUT_MS: "25000"', 'SHUTDOWN_TIMEOUT_MS: "30000"', patient],
     ['stop_grace_period: 30s', '', patient],
-    ['restart: unless-stopped', 'restart: always', restarted],
+    ['restart: unless-stopped\n    read_only', 'restart: always\n    read_only', restarted],
     ['read_only: true', 'read_only: false', readOnly],
     ['- /tmp', '- /app', readOnly],
+    ['cap_drop:\n      - ALL', 'cap_drop: []', rightless],
+    ['- no-new-privileges:true', '- no-new-privileges:false', rightless],
+    ['ALLOW_ANONYMOUS: "true"', 'ALLOW_ANONYMOUS: "false"', said],
+    ['prom/prometheus:v3.5.0', 'prom/prometheus:latest', apart],
+    ['grafana/grafana:12.1.1', 'grafana/grafana', apart],
+    ['"127.0.0.1:3000:3000"', '"3000:3000"', apart],
+    ['/etc/prometheus:ro', '/etc/prometheus', apart],
+    ['profiles: [monitoring]\n    image: prom', 'image: prom', apart],
   ];
 
   test('keeps every rule', () => assert.deepEqual(checkCompose(compose, dockerfile), []));
@@ -137,5 +152,20 @@ describe('compose.yaml', () => {
   test('the Dockerfile cannot move away from it', () => {
     assert.deepEqual(checkCompose(compose, change(dockerfile, 'PORT=8080', 'PORT=9000')), [published]);
     assert.deepEqual(checkCompose(compose, change(dockerfile, 'DATA_DIR=/data', 'DATA_DIR=/state')), [mounted]);
+  });
+
+  test('Grafana finds the Prometheus and its dashboards, and Prometheus the server', () => {
+    const provisioning = join(import.meta.dirname, '../deploy/grafana/provisioning');
+    const read = (path: string) => parse(readFileSync(join(provisioning, path), 'utf8'));
+    const { services } = parse(compose);
+    const [{ url }] = read('datasources/prometheus.yaml').datasources;
+    assert.equal(url, `http://prometheus:${services.prometheus.ports[0].split(':').at(-1)}`);
+    const [{ options }] = read('dashboards/adamax-server.yaml').providers;
+    assert.ok(services.grafana.volumes.includes(`./deploy/grafana/dashboards:${options.path}:ro`), options.path);
+    const rules = parse(readFileSync(join(provisioning, '../../prometheus/prometheus.yaml'), 'utf8'));
+    const targets = rules.scrape_configs.flatMap(
+      (each: { static_configs: { targets: string[] }[] }) => each.static_configs,
+    );
+    assert.deepEqual(targets, [{ targets: ['adamax-server:8080'] }]);
   });
 });

@@ -1,12 +1,18 @@
-/** One log line for each request, when its reply is out: who asked for what, how large, how long, with which result; overload is summed up. */
+/**
+ * One log line for each request, when its reply is out: who asked for what, how large, how long, with which result; overload is summed up.
+ * Where it is part of a trace (W3C Trace Context), the line says of which, as `trace_id` and `span_id`: the span of this server
+ * or, where it makes none, the caller's.
+ */
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import fp from 'fastify-plugin';
 import type { Logger } from 'pino';
 import { synchronous } from './synchronous.ts';
+import { parseTraceparent, type TraceContext } from './traceparent.ts';
 
 export const requestLog = fp(async (app: FastifyInstance) => {
   app.decorateRequest('problemCode', undefined);
   app.decorateRequest('logged', undefined);
+  app.decorateRequest('traced', undefined);
   app.addHook(
     'onResponse',
     synchronous((request, reply) => {
@@ -15,6 +21,7 @@ export const requestLog = fp(async (app: FastifyInstance) => {
         return;
       }
       if (!isLogged(request)) return;
+      const traced = request.traced ?? parseTraceparent(request.headers.traceparent);
       const params = request.params as { session?: string } | undefined;
       const fields = {
         reqId: request.id,
@@ -26,6 +33,7 @@ export const requestLog = fp(async (app: FastifyInstance) => {
         bytesOut: Number(reply.getHeader('content-length') ?? 0),
         ...(params?.session === undefined ? {} : { session: params.session }),
         ...(request.problemCode === undefined ? {} : { code: request.problemCode }),
+        ...(traced === undefined ? {} : { trace_id: traced.traceId, span_id: traced.spanId }),
         ...request.logged,
       };
       request.log.info(fields, 'request');
@@ -42,5 +50,7 @@ declare module 'fastify' {
   interface FastifyRequest {
     /** What a route has to add to its log line: the names of variables, a worker, an iteration; never a payload. */
     logged: Record<string, unknown> | undefined;
+    /** The server's own span for it, if it makes one. */
+    traced: TraceContext | undefined;
   }
 }

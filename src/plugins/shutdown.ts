@@ -1,13 +1,15 @@
 /**
  * A shutdown that waits for what is under way, so long: those who wait for a change are answered, and new requests are told
- * to go elsewhere. Replies that have no end of their own are ended last, so that they tell of all that was still done. What is
- * open then (idle, stalled or never used) is closed by Fastify's `forceCloseConnections`.
+ * to go elsewhere, `/readyz` among them, from the beginning to the end of it; `/healthz` alone is answered as ever. Replies that
+ * have no end of their own are ended last, so that they tell of all that was still done. Whoever calls `drain` can save what
+ * there is while new requests are still refused rather than met by a closed port. What is open in the end (idle, stalled or
+ * never used) is closed by Fastify's `forceCloseConnections`.
  */
 import { EventEmitter, once } from 'node:events';
 import type { FastifyInstance, FastifyReply } from 'fastify';
 import fp from 'fastify-plugin';
 import { shuttingDown } from '../errors.ts';
-import { endConnection } from './http2.ts';
+import { cutOff, endConnection } from './http2.ts';
 import { synchronous } from './synchronous.ts';
 
 export const shutdown = fp(async (app: FastifyInstance, { patienceMs }: { patienceMs: number }) => {
@@ -21,7 +23,8 @@ export const shutdown = fp(async (app: FastifyInstance, { patienceMs }: { patien
       yield* endless;
     },
   });
-  app.addHook('preClose', async () => {
+  let drained: Promise<void> | undefined;
+  const drain = async (): Promise<void> => {
     closing = true;
     for (const reply of app.replies) endConnection(reply);
     const signal = AbortSignal.timeout(patienceMs);
@@ -29,11 +32,19 @@ export const shutdown = fp(async (app: FastifyInstance, { patienceMs }: { patien
     await over(underWay, signal);
     app.store.endEvents();
     await over(endless, signal);
+    // Nothing that stalled may change what is being saved.
+    for (const { raw } of [...underWay, ...endless]) cutOff(raw);
+  };
+  app.decorate('drain', () => {
+    drained ??= drain();
+    return drained;
   });
+  app.addHook('preClose', () => app.drain());
   app.addHook(
     'onRequest',
     synchronous((request, reply) => {
-      if (closing && request.url !== '/healthz') {
+      if (closing) {
+        if (request.routeOptions.url === '/healthz') return;
         endConnection(reply);
         throw shuttingDown();
       }
@@ -53,6 +64,8 @@ export const shutdown = fp(async (app: FastifyInstance, { patienceMs }: { patien
 
 declare module 'fastify' {
   interface FastifyInstance {
+    /** Takes no more requests. Resolves when those under way are over, or have had their time. */
+    drain: () => Promise<void>;
     /** Those under way. */
     replies: Iterable<FastifyReply>;
   }

@@ -76,6 +76,11 @@ export class LiveSession {
   /** After a crash: the revision of the state that came back, and the one that it went on at. */
   resumed: { readonly from: number; readonly to: number } | undefined;
   readonly #revisions: Revisions;
+  readonly #onFault: (error: unknown) => void;
+  readonly #fault = (error: unknown): never => {
+    this.#onFault(error);
+    throw error;
+  };
   /** Where the session will stand when what is admitted is applied, if anything is. */
   #admitted: Position = { revision: 0, iterations: 0 };
   #deleted = false;
@@ -84,7 +89,7 @@ export class LiveSession {
   constructor(
     session: Session,
     log: ChangeLog,
-    { keys, memory, disk, figures }: SessionFolder,
+    { keys, memory, disk, figures, onFault }: SessionFolder,
     revisions: Revisions,
     events = new SessionEvents(session.position),
   ) {
@@ -95,6 +100,7 @@ export class LiveSession {
     this.disk = disk;
     this.figures = figures;
     this.#revisions = revisions;
+    this.#onFault = onFault;
     this.events = events;
   }
 
@@ -121,7 +127,7 @@ export class LiveSession {
     this.#admitted = place;
     const apply = async (progress?: Progress): Promise<Head> => {
       const begun = performance.now();
-      const report = await applyStep(session, step, progress);
+      const report = await applyStep(session, step, progress).catch(this.#fault);
       stages.journal.observe((begun - checked) / 1000);
       stages.apply.observe((performance.now() - begun) / 1000);
       for (const entry of entries) this.keys.remember(entry);
@@ -147,12 +153,19 @@ export class LiveSession {
       await this.requireChangeable(precondition, revision);
       let entry: KeyEntry | undefined;
       let committed: Change | undefined;
-      const result = await task(async (change, after) => {
-        committed = change;
+      const commit: Commit = async (change, after) => {
         const place = { previous: revision, revision: revision + 1, iterations: after.iterations ?? iterations };
         if (key !== undefined) entry = { ...entryOf(key, { ...session.head, ...place }), ...after };
         await (await this.log.append(change, place, this.durability, entry === undefined ? [] : [entry])).acknowledged;
-      });
+        committed = change;
+      };
+      let result: T;
+      try {
+        result = await task(commit);
+      } catch (error) {
+        if (committed !== undefined) this.#onFault(error);
+        throw error;
+      }
       if (entry !== undefined) this.keys.remember(entry);
       if (committed !== undefined) this.events.move(session.revision, changeEvent(committed, session.position));
       this.barrier.disperse();

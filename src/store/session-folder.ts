@@ -13,6 +13,8 @@ export interface SessionFolder {
   readonly aside: string;
   readonly onDamage: (damage: Damage) => void;
   readonly onStep: () => void;
+  /** To be called, before anything else, where a change is in the journal and could not be applied: memory is not what the disk says. */
+  readonly onFault: (error: unknown) => void;
   /** Where what is done is counted. */
   readonly figures: Figures;
   /** Does what is heavy. */

@@ -16,6 +16,7 @@ import { DiskSpace, type DiskUse, type Measure } from './disk-space.ts';
 import { Figures } from './figures.ts';
 import type { HeldSession } from './held-session.ts';
 import type { RequestKey } from './idempotency.ts';
+import { writeLastCheckpoints } from './last-checkpoints.ts';
 import { Lifecycle, type NewSession } from './lifecycle.ts';
 import { notFound } from './live-session.ts';
 import type { Log } from './log.ts';
@@ -56,6 +57,8 @@ export interface StoreStatus {
 }
 
 export class Store {
+  /** Told, first of all, of a fault that only a restart mends: memory is not what the journal says, or that does not come back. */
+  onFault: (error: unknown) => void = () => undefined;
   readonly disk: DiskSpace;
   readonly folder: string;
   readonly memory: MemoryBudget;
@@ -96,7 +99,8 @@ export class Store {
       place: (each) => this.#place(each),
       recovered: () => this.#recovered(),
     });
-    this.#mending = new Mending(() => this.#mend(), log);
+    const onFault = (error: unknown): void => this.onFault(error);
+    this.#mending = new Mending(() => this.#mend(), log, onFault);
     this.#timer = setInterval(() => {
       for (const name of this.#sessions.keys()) this.#checkpointIfDue(name);
       if (this.#ready && this.status.problem !== undefined) this.#mending.begin();
@@ -239,20 +243,15 @@ export class Store {
     for (const held of this.#sessions.values()) held.endEvents();
   }
 
-  /** Writes last checkpoints and gives the folder up. What fails is logged; the other sessions are saved all the same. */
-  async close(): Promise<void> {
+  /** Writes last checkpoints and gives the folder up. Resolves to whether all of them are written. */
+  async close(): Promise<boolean> {
     clearInterval(this.#timer);
-    await this.#mending.attempt;
-    for (const [name, held] of this.#sessions) {
-      try {
-        await held.close();
-      } catch (error) {
-        this.#log.error({ session: name, error: String(error) }, 'the last checkpoint could not be written');
-      }
-    }
+    await this.#mending.idle();
+    const isSaved = await writeLastCheckpoints(this.held, this.#started?.journal, this.#log);
     await this.#started?.journal.close();
     await this.#threads.close();
     await this.#lock.release();
+    return isSaved;
   }
 
   #place(name: string): SessionFolder {
@@ -262,6 +261,7 @@ export class Store {
       aside: join(this.folder, 'damaged', name),
       onDamage: (damage) => this.#damaged(damage),
       onStep: () => this.#checkpointIfDue(name),
+      onFault: (error) => this.onFault(error),
       figures: this.figures,
       executor: this.#threads,
       memory: this.memory,

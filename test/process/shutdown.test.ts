@@ -2,10 +2,10 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { readdir } from 'node:fs/promises';
-import { type ClientRequest, request as httpRequest, type IncomingMessage } from 'node:http';
 import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { describe, type TestContext, test } from 'node:test';
+import { BegunRequest } from '../support/begun-request.ts';
 import { EventClient } from '../support/event-client.ts';
 import { type ServerProcess, startServer, temporaryFolder } from '../support/server-process.ts';
 import { pathAt, pathGradients, pathVariables, servedState } from '../support/training-path.ts';
@@ -176,37 +176,16 @@ async function pushUntilRefused(server: ServerProcess, name: string): Promise<nu
   }
 }
 
+/** A push whose headers the server has, and whose body is still to come. */
+function beginPush(t: TestContext, server: ServerProcess, name: string): Promise<BegunRequest> {
+  const body = JSON.stringify({ gradients: pathGradients });
+  return BegunRequest.open(t, server.url, `/v1/sessions/${name}/gradients`, body);
+}
+
 async function openConnection(t: TestContext, server: ServerProcess): Promise<Socket> {
   const { hostname, port } = new URL(server.url);
   const socket = connect(Number(port), hostname).on('error', () => undefined);
   t.after(() => socket.destroy());
   await once(socket, 'connect');
   return socket.resume();
-}
-
-interface BegunPush {
-  finish(): Promise<IncomingMessage>;
-}
-
-/** A push whose headers the server has, and whose body is still to come. */
-async function beginPush(t: TestContext, server: ServerProcess, name: string): Promise<BegunPush> {
-  const body = JSON.stringify({ gradients: pathGradients });
-  const request: ClientRequest = httpRequest(new URL(`/v1/sessions/${name}/gradients`, server.url), {
-    method: 'POST',
-    headers: { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body), expect: '100-continue' },
-  });
-  const answered = once(request, 'response');
-  answered.catch(() => undefined);
-  t.after(() => request.destroy());
-  request.flushHeaders();
-  await once(request, 'continue');
-  return {
-    async finish() {
-      request.end(body);
-      const [response]: IncomingMessage[] = await answered;
-      assert.ok(response);
-      response.resume();
-      return response;
-    },
-  };
 }
