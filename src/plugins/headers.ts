@@ -7,7 +7,8 @@ import { keyLengthMax, waitSecondsMax } from '../limits.ts';
 import type { ReplyFormat } from '../schemas/tensor-reply.ts';
 import type { RequestKey } from '../store/idempotency.ts';
 import type { ChangeRequest, Precondition } from '../store/requests.ts';
-import { mediaType, SafetensorsBody, safetensorsTypes } from './bodies.ts';
+import { SafetensorsBody, safetensorsTypes } from './bodies.ts';
+import { mediaType } from './body-reader.ts';
 import { hasGone } from './http2.ts';
 
 const formats: readonly ReplyFormat[] = ['application/json', ...safetensorsTypes];
