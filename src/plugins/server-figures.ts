@@ -61,6 +61,7 @@ export function serverFigures(registry: Registry, app: FastifyInstance, store: S
     [{}, store.figures.checkpoints],
   ]);
   diskFigure('adamax_disk_free_bytes', 'Free on the disk with the data folder.', ({ free }) => free);
+  gauge('adamax_disk_free_min_bytes', 'What is to stay free there: DISK_FREE_BYTES_MIN.', () => store.disk.minBytes);
   diskFigure('adamax_disk_size_bytes', 'Of the disk with the data folder.', ({ bytes }) => bytes);
   journalFigures(registry, store);
 }
