@@ -1,8 +1,8 @@
 /**
- * `npm run soak -- --minutes 10 [--tokens]`: the built server under mixed load for a while, with clients of every kind, restarted and
+ * `npm run soak -- --minutes 10`: the built server under mixed load for a while, with clients of every kind, restarted and
  * killed four times in the first two fifths and left alone from then on. No acknowledged step may be lost or taken twice, states
  * must be the same bits before and after a restart, memory flat and p99 stable. Prints a table and what is not as promised,
- * with exit code 1. With `--tokens` the server has an AUTH_FILE, and requests come with its token. Who does what is in soak/.
+ * with exit code 1. Requests come with a token, and some with others. Who does what is in soak/.
  */
 import { createHash, randomBytes } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
@@ -32,13 +32,12 @@ class Soak {
   readonly #folder = this.#children.emptyFolder('data');
   readonly #sessions = soakSessions();
   readonly #milliseconds: number;
-  readonly #token: string | undefined;
+  readonly #token = randomBytes(32).toString('base64url');
   #server: Server | undefined;
 
-  constructor(minutes: number, withTokens: boolean) {
+  constructor(minutes: number) {
     this.#milliseconds = minutes * 60_000;
     this.figures = new Figures(this.#milliseconds / slices);
-    this.#token = withTokens ? randomBytes(32).toString('base64url') : undefined;
   }
 
   async run(): Promise<void> {
@@ -107,14 +106,12 @@ class Soak {
   }
 
   #environment(): Record<string, string> {
-    // So few that all are there after the warm-up.
-    const variables = { IDEMPOTENCY_KEYS: '1000' };
-    if (this.#token === undefined) return variables;
     const file = join(this.#children.folder, 'tokens.json');
     const sha256 = createHash('sha256').update(this.#token).digest('hex');
     const tokens = [{ name: 'soak', sha256, roles: ['admin'], sessions: ['*'] }];
     writeFileSync(file, JSON.stringify({ tokens }), { mode: 0o600 });
-    return { ...variables, AUTH_FILE: file };
+    // So few keys that all are there after the warm-up.
+    return { IDEMPOTENCY_KEYS: '1000', AUTH_FILE: file };
   }
 
   async #repeat(actor: Actor): Promise<void> {
@@ -133,11 +130,11 @@ class Soak {
 }
 
 async function main(): Promise<void> {
-  const options = { minutes: { type: 'string', default: '10' }, tokens: { type: 'boolean', default: false } } as const;
+  const options = { minutes: { type: 'string', default: '10' } } as const;
   const { values } = parseArgs({ options });
   const minutes = Number(values.minutes);
   if (!(minutes > 0)) throw new Error('--minutes must be above 0');
-  const soak = new Soak(minutes, values.tokens);
+  const soak = new Soak(minutes);
   await soak.run();
   const [before, after] = soak.figures.floors;
   console.log(`\n${soak.figures.table(minutes === slices ? 'minute' : 'part')}\n`);

@@ -17,7 +17,7 @@ export interface Answer {
 /** As the server under soak is now. */
 export interface Target {
   readonly port: number;
-  /** What requests come with, if it wants tokens. */
+  /** What requests come with; undefined for those that bring something else. */
   readonly token: string | undefined;
 }
 

@@ -31,6 +31,7 @@ export const requestLog = fp(async (app: FastifyInstance) => {
         milliseconds: Math.round(reply.elapsedTime * 100) / 100,
         bytesIn: Number(request.headers['content-length'] ?? 0),
         bytesOut: Number(reply.getHeader('content-length') ?? 0),
+        ...(request.token === undefined ? {} : { by: request.token.name }),
         ...(params?.session === undefined ? {} : { session: params.session }),
         ...(request.problemCode === undefined ? {} : { code: request.problemCode }),
         ...(traced === undefined ? {} : { trace_id: traced.traceId, span_id: traced.spanId }),

@@ -257,6 +257,19 @@ test('what takes the role admin is in the audit log, carried out or refused, wha
   assert.ok(!JSON.stringify(lines).includes('secret'), 'neither tokens nor payloads');
 });
 
+test('a browser asks without a token whether it may ask, and reads from a refusal that it needs one', async (t) => {
+  const origin = 'https://board.example';
+  const authFile = await tokenFile(t, { owner: everything });
+  const { app } = await startApi(t, { authFile, corsOrigins: [origin] });
+  const url = '/v1/sessions';
+  const asking = { origin, 'access-control-request-method': 'GET', 'access-control-request-headers': 'authorization' };
+  assert.equal((await app.inject({ method: 'OPTIONS', url, headers: asking })).statusCode, 204);
+  const refused = await app.inject({ url, headers: { origin } });
+  assert.equal(refused.statusCode, 401);
+  assert.equal(refused.headers['access-control-allow-origin'], origin);
+  assert.equal((await app.inject({ url, headers: { origin, ...by('owner') } })).statusCode, 200);
+});
+
 test('a file of tokens that cannot be used keeps the server from starting, and is named', async (t) => {
   const folder = await temporaryFolder(t);
   const path = join(folder, 'tokens.json');
