@@ -49,11 +49,14 @@ export default {
     {
       name: 'only-the-journal-and-the-store-open-data-files',
       comment:
-        'plugins/package-version.ts reads package.json, for its version, access/auth-file.ts the tokens, and plugins/certificate.ts what TLS needs.',
+        'plugins/package-version.ts reads package.json, for its version, access/auth-file.ts the tokens, and plugins/connections/certificate.ts what TLS needs.',
       severity: 'error',
       from: {
         path: '^(src|routes)/',
-        pathNot: ['^src/(journal|store)/', '^src/(plugins/(package-version|certificate)|access/auth-file)\\.ts$'],
+        pathNot: [
+          '^src/(journal|store)/',
+          '^src/(plugins/(package-version|connections/certificate)|access/auth-file)\\.ts$',
+        ],
       },
       to: { path: '^(node:)?fs(/|$)' },
     },

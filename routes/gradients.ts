@@ -2,7 +2,7 @@
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
 import type { FastifyInstance } from 'fastify';
 import { Type } from 'typebox';
-import { lendMemory, pooledReply, SafetensorsBody, streamedReply } from '../src/plugins/bodies.ts';
+import { lendMemory, pooledReply, SafetensorsBody, streamedReply } from '../src/plugins/bodies/bodies.ts';
 import { changeRequest, clientGone, entityTag, noteReplay, preferences, replyFormat } from '../src/plugins/headers.ts';
 import { isLogged } from '../src/plugins/request-log.ts';
 import {

@@ -5,7 +5,7 @@ import { Type } from 'typebox';
 import { Problem } from '../src/errors.ts';
 import { listedMax } from '../src/limits.ts';
 import { mayKnow, requireReach } from '../src/plugins/authorisation.ts';
-import { SafetensorsBody } from '../src/plugins/bodies.ts';
+import { SafetensorsBody } from '../src/plugins/bodies/bodies.ts';
 import { changeRequest, entityTag, idempotencyKey, noteReplay } from '../src/plugins/headers.ts';
 import { ChangeHeaders, changeProblems, problems, query, SessionName, SessionParams } from '../src/schemas/common.ts';
 import { json, nothing, tensorBody } from '../src/schemas/content.ts';

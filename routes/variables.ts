@@ -4,7 +4,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { type Static, Type } from 'typebox';
 import { Problem } from '../src/errors.ts';
 import type { Part } from '../src/kernel/extent.ts';
-import { SafetensorsBody } from '../src/plugins/bodies.ts';
+import { SafetensorsBody } from '../src/plugins/bodies/bodies.ts';
 import { changeRequest, entityTag, noteReplay } from '../src/plugins/headers.ts';
 import { answerTensors } from '../src/plugins/tensor-answer.ts';
 import {

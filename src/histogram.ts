@@ -1,6 +1,6 @@
 /**
  * How values are spread: counted by classes whose upper bounds are fixed. To observe one takes some comparisons and no memory, so
- * that it can be done on every request; what the counts are called, and where they are told, is left to plugins/figure.ts.
+ * that it can be done on every request; what the counts are called, and where they are told, is left to plugins/figures/.
  */
 export class Histogram {
   /** Upper bounds, included, ascending; the last class has none. */

@@ -7,7 +7,7 @@ import type { FastifyInstance } from 'fastify';
 import fp from 'fastify-plugin';
 import { lentBytesMin } from '../limits.ts';
 import type { DiskUse } from '../store/disk-space.ts';
-import { announcedBytes } from './body-reader.ts';
+import { announcedBytes } from './bodies/body-reader.ts';
 import { synchronous } from './synchronous.ts';
 
 export const diskSpace = fp(async (app: FastifyInstance) => {

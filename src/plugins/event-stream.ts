@@ -12,7 +12,7 @@ import { Problem } from '../errors.ts';
 import { listenerBufferBytesMax, listenersMax } from '../limits.ts';
 import { encodeEvent } from '../schemas/event.ts';
 import type { SessionEvents, Told } from '../store/session-events.ts';
-import { cutOff, hasGone } from './http2.ts';
+import { cutOff, hasGone } from './connections/http2.ts';
 
 /** For clients: how soon to come back. */
 const greeting = 'retry: 1000\n\n';

@@ -7,9 +7,9 @@ import { keyLengthMax, waitSecondsMax } from '../limits.ts';
 import type { ReplyFormat } from '../schemas/tensor-reply.ts';
 import type { RequestKey } from '../store/idempotency.ts';
 import type { ChangeRequest, Precondition } from '../store/requests.ts';
-import { SafetensorsBody, safetensorsTypes } from './bodies.ts';
-import { mediaType } from './body-reader.ts';
-import { hasGone } from './http2.ts';
+import { SafetensorsBody, safetensorsTypes } from './bodies/bodies.ts';
+import { mediaType } from './bodies/body-reader.ts';
+import { hasGone } from './connections/http2.ts';
 
 const formats: readonly ReplyFormat[] = ['application/json', ...safetensorsTypes];
 

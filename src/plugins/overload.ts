@@ -10,8 +10,8 @@ import fp from 'fastify-plugin';
 import { Problem } from '../errors.ts';
 import { drainedBytesMax } from '../limits.ts';
 import { Admission } from './admission.ts';
-import { newFigure } from './figure.ts';
-import { http2Stream, leaveBody } from './http2.ts';
+import { http2Stream, leaveBody } from './connections/http2.ts';
+import { newFigure } from './figures/figure.ts';
 import { problemText } from './problems.ts';
 
 const lookEveryMs = 1_000;

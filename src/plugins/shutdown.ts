@@ -9,7 +9,7 @@ import { EventEmitter, once } from 'node:events';
 import type { FastifyInstance, FastifyReply } from 'fastify';
 import fp from 'fastify-plugin';
 import { shuttingDown } from '../errors.ts';
-import { cutOff, endConnection } from './http2.ts';
+import { cutOff, endConnection } from './connections/http2.ts';
 import { synchronous } from './synchronous.ts';
 
 export const shutdown = fp(async (app: FastifyInstance, { patienceMs }: { patienceMs: number }) => {

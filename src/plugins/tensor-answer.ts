@@ -4,7 +4,7 @@ import { TensorReply } from '../schemas/tensor-reply.ts';
 import type { Head, Receive } from '../session/session.ts';
 import type { HeldSession } from '../store/held-session.ts';
 import type { FloatDtype } from '../tensor/dtype.ts';
-import { lendMemory, pooledReply } from './bodies.ts';
+import { lendMemory, pooledReply } from './bodies/bodies.ts';
 import { clientGone, entityTag, notModified, preferences, replyFormat } from './headers.ts';
 
 /** Answers with tensors, or that nothing has changed; waits for a change first if the client prefers to. `names`: those read. */

@@ -1,7 +1,7 @@
 /** What becomes of a body's pooled memory when its handler is done with it. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { SafetensorsBody } from '../../src/plugins/bodies.ts';
+import { SafetensorsBody } from '../../src/plugins/bodies/bodies.ts';
 import { bodyPool } from '../../src/tensor/buffer-pool.ts';
 import { encodeFile, f32 } from '../support/api.ts';
 

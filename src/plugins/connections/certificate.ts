@@ -7,7 +7,7 @@ import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { createSecureContext } from 'node:tls';
 import type { FastifyBaseLogger } from 'fastify';
-import type { TlsFiles } from '../config.ts';
+import type { TlsFiles } from '../../config.ts';
 
 /** PEM. With `ca`, who comes without a certificate that it has signed is turned away. */
 export interface Credentials {

@@ -1,7 +1,7 @@
 /** Requests by route, method and status, and problems by code: counted as replies go out. */
 import type { Registry } from 'prom-client';
-import type { ProblemCode } from '../errors.ts';
-import { Histogram, secondsBounds } from '../histogram.ts';
+import type { ProblemCode } from '../../errors.ts';
+import { Histogram, secondsBounds } from '../../histogram.ts';
 import { newFigure, newHistogram } from './figure.ts';
 
 interface Seen {

@@ -8,12 +8,12 @@ import { describe, type TestContext, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import { type ConnectionOptions, type TLSSocket, connect as tlsConnect } from 'node:tls';
 import type { FastifyBaseLogger } from 'fastify';
-import type { TlsFiles } from '../../src/config.ts';
-import { connectionTimes } from '../../src/limits.ts';
-import { type Credentials, CredentialsWatch, readCredentials } from '../../src/plugins/certificate.ts';
-import { type Api, startApi } from '../support/api.ts';
-import { ca, Http2Client, pathOf, serverFiles } from '../support/http2-client.ts';
-import { temporaryFolder } from '../support/server-process.ts';
+import type { TlsFiles } from '../../../src/config.ts';
+import { connectionTimes } from '../../../src/limits.ts';
+import { type Credentials, CredentialsWatch, readCredentials } from '../../../src/plugins/connections/certificate.ts';
+import { type Api, startApi } from '../../support/api.ts';
+import { ca, Http2Client, pathOf, serverFiles } from '../../support/http2-client.ts';
+import { temporaryFolder } from '../../support/server-process.ts';
 
 const bounds = { ...connectionTimes, certificateCheckMs: 10, max: 100, bytesPerSecondMin: 8_192 };
 

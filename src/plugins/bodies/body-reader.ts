@@ -5,11 +5,11 @@
 import type { IncomingMessage } from 'node:http';
 import { crc32 } from 'node:zlib';
 import type { FastifyRequest } from 'fastify';
-import { Problem } from '../errors.ts';
-import type { ArrivedData } from '../journal/arrived-data.ts';
-import { dataFileBytesMin } from '../limits.ts';
-import { bodyPool, copyBytes } from '../tensor/buffer-pool.ts';
-import { askForBody } from './expect-continue.ts';
+import { Problem } from '../../errors.ts';
+import type { ArrivedData } from '../../journal/arrived-data.ts';
+import { dataFileBytesMin } from '../../limits.ts';
+import { bodyPool, copyBytes } from '../../tensor/buffer-pool.ts';
+import { askForBody } from '../connections/expect-continue.ts';
 
 /** Gives a body's buffer back, when nothing more of it is written. */
 export function letGo(bytes: Buffer, arrived: ArrivedData | undefined): void {

@@ -1,12 +1,12 @@
 /** What there is to tell of the server as a whole: stages of pushes, memory, the journal, the disk, connections. */
 import type { FastifyInstance } from 'fastify';
 import type { Registry } from 'prom-client';
-import { diskSpace } from '../journal/files.ts';
-import { queuedRequestsMax } from '../limits.ts';
-import { stages } from '../store/figures.ts';
-import type { Store } from '../store/store.ts';
+import { diskSpace } from '../../journal/files.ts';
+import { queuedRequestsMax } from '../../limits.ts';
+import { stages } from '../../store/figures.ts';
+import type { Store } from '../../store/store.ts';
+import { packageVersion } from '../package-version.ts';
 import { newFigure, newHistogram } from './figure.ts';
-import { packageVersion } from './package-version.ts';
 
 type Disk = NonNullable<Awaited<ReturnType<typeof diskSpace>>>;
 

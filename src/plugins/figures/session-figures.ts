@@ -1,7 +1,7 @@
 /** What there is to tell of each session. Of workers there are sums: `GET …/workers` has them one by one. */
 import type { Registry } from 'prom-client';
-import type { HeldSession } from '../store/held-session.ts';
-import type { Store } from '../store/store.ts';
+import type { HeldSession } from '../../store/held-session.ts';
+import type { Store } from '../../store/store.ts';
 import { newFigure, newHistogram } from './figure.ts';
 
 export function sessionFigures(registry: Registry, store: Store): void {

@@ -1,13 +1,13 @@
 /**
  * The server under Fastify: plain HTTP/1.1 or, with a certificate, HTTP/2 and HTTP/1.1 by ALPN; and its connections, how many
- * there can be and how long they may take. What a request or a reply on one may take is plugins/pace.ts.
+ * there can be and how long they may take. What a request or a reply on one may take is pace.ts.
  */
 import { createServer, type RequestListener, type Server } from 'node:http';
 import { createSecureServer, type Http2SecureServer, type ServerHttp2Session } from 'node:http2';
 import type { Socket } from 'node:net';
 import type { FastifyBaseLogger, FastifyServerOptions } from 'fastify';
-import type { ConnectionBounds } from '../config.ts';
-import { connectionWindowBytes, headerBytesMax, headerFieldsMax, streamsMax, streamWindowBytes } from '../limits.ts';
+import type { ConnectionBounds } from '../../config.ts';
+import { connectionWindowBytes, headerBytesMax, headerFieldsMax, streamsMax, streamWindowBytes } from '../../limits.ts';
 import { type Credentials, contextOf } from './certificate.ts';
 
 /** So often at most it is logged that connections are refused. */
@@ -107,7 +107,7 @@ export class Listener {
     Object.assign(server, {
       // Node's is the first that is too much.
       maxHeaderSize: headerBytesMax + 1,
-      // Beyond its own number Node passes over fields without a word; plugins/pace.ts refuses them.
+      // Beyond its own number Node passes over fields without a word; connections.ts refuses them.
       maxHeadersCount: 0,
       requireHostHeader: true,
       headersTimeout: this.#bounds.headerMs,

@@ -3,7 +3,7 @@
  * is done for them in between. Which there are is left to the files that call this.
  */
 import type { Metric, Registry } from 'prom-client';
-import type { Histogram } from '../histogram.ts';
+import type { Histogram } from '../../histogram.ts';
 
 type Labels = Readonly<Record<string, string | number>>;
 type Series<T> = readonly (readonly [labels: Labels, value: T])[];

@@ -1,17 +1,17 @@
 /**
  * What holds for all requests on a connection: how many fields a header has, what becomes of a body that nobody reads, how
- * long a connection is kept, and which certificate the next one meets. The connections themselves are plugins/listener.ts.
+ * long a connection is kept, and which certificate the next one meets. The connections themselves are listener.ts.
  */
 import type { ServerHttp2Session } from 'node:http2';
 import type { FastifyInstance } from 'fastify';
 import fp from 'fastify-plugin';
-import type { Config } from '../config.ts';
-import { Problem } from '../errors.ts';
-import { headerFieldsMax } from '../limits.ts';
+import type { Config } from '../../config.ts';
+import { Problem } from '../../errors.ts';
+import { headerFieldsMax } from '../../limits.ts';
+import { synchronous } from '../synchronous.ts';
 import { type Credentials, CredentialsWatch } from './certificate.ts';
 import { http2Stream, leaveBody } from './http2.ts';
 import type { Listener } from './listener.ts';
-import { synchronous } from './synchronous.ts';
 
 export interface ConnectionsOptions {
   readonly config: Config;

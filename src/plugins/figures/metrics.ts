@@ -5,11 +5,11 @@
 import type { FastifyInstance } from 'fastify';
 import fp from 'fastify-plugin';
 import { collectDefaultMetrics, Registry } from 'prom-client';
-import type { Store } from '../store/store.ts';
+import type { Store } from '../../store/store.ts';
+import { synchronous } from '../synchronous.ts';
 import { RequestFigures } from './request-figures.ts';
 import { serverFigures } from './server-figures.ts';
 import { sessionFigures } from './session-figures.ts';
-import { synchronous } from './synchronous.ts';
 
 export interface Metrics {
   readonly registry: Registry;

@@ -2,15 +2,15 @@
  * Who sends or reads too slowly is cut off, since a request that goes on for ever holds memory and a place for ever. What counts
  * is progress: an honest client behind a slow link may take hours for a large body, as long as some of it comes all the time.
  * Time is counted in looks, not by the clock, so a server that stood still blames nobody for it. How long a header may take is
- * plugins/listener.ts.
+ * listener.ts.
  */
 import type { ServerResponse } from 'node:http';
 import { Readable } from 'node:stream';
 import type { FastifyInstance, FastifyReply } from 'fastify';
 import fp from 'fastify-plugin';
-import type { ConnectionBounds } from '../config.ts';
-import { Problem } from '../errors.ts';
-import { replyPieceBytes } from '../limits.ts';
+import type { ConnectionBounds } from '../../config.ts';
+import { Problem } from '../../errors.ts';
+import { replyPieceBytes } from '../../limits.ts';
 import { cutOff, hasGone } from './http2.ts';
 
 /** A body on its way. */

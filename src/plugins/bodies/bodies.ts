@@ -6,15 +6,15 @@ import type { IncomingMessage } from 'node:http';
 import type { Readable } from 'node:stream';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import fp from 'fastify-plugin';
-import { Problem } from '../errors.ts';
-import type { ArrivedData } from '../journal/arrived-data.ts';
-import { jsonBodyBytesMax, lentBytesMin } from '../limits.ts';
-import { bodyPool } from '../tensor/buffer-pool.ts';
-import { parseSafetensors, type SafetensorsFile } from '../tensor/safetensors.ts';
+import { Problem } from '../../errors.ts';
+import type { ArrivedData } from '../../journal/arrived-data.ts';
+import { jsonBodyBytesMax, lentBytesMin } from '../../limits.ts';
+import { bodyPool } from '../../tensor/buffer-pool.ts';
+import { parseSafetensors, type SafetensorsFile } from '../../tensor/safetensors.ts';
+import { hasGone } from '../connections/http2.ts';
+import { synchronous } from '../synchronous.ts';
 import { announcedBytes, letGo, mediaType, readBody } from './body-reader.ts';
-import { hasGone } from './http2.ts';
 import { parseJson } from './json-body.ts';
-import { synchronous } from './synchronous.ts';
 
 export const safetensorsTypes = ['application/vnd.safetensors', 'application/octet-stream'] as const;
 

@@ -2,8 +2,8 @@
  * JSON bodies, from bytes to values. What `JSON.parse` takes its time for, all of it in one go, is less the bytes than the
  * lists, objects and members, up to 2 µs each; so they are counted first. What the values mean is left to schemas/.
  */
-import { Problem } from '../errors.ts';
-import { jsonPartsMax } from '../limits.ts';
+import { Problem } from '../../errors.ts';
+import { jsonPartsMax } from '../../limits.ts';
 
 const [list, object, member] = [...Buffer.from('[{:')];
 

@@ -6,7 +6,7 @@ import type { ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { FastifyInstance } from 'fastify';
 import fp from 'fastify-plugin';
-import { synchronous } from './synchronous.ts';
+import { synchronous } from '../synchronous.ts';
 
 export const pipelined = fp(async (app: FastifyInstance) => {
   const waiting = new WeakMap<Socket, Set<ServerResponse>>();

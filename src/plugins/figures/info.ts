@@ -4,8 +4,8 @@
  */
 import type { FastifyInstance } from 'fastify';
 import fp from 'fastify-plugin';
-import type { Config } from '../config.ts';
-import { diskSpace } from '../journal/files.ts';
+import type { Config } from '../../config.ts';
+import { diskSpace } from '../../journal/files.ts';
 import {
   encodeFigures,
   encodeJournal,
@@ -13,9 +13,9 @@ import {
   type Info,
   type SectionName,
   sections,
-} from '../schemas/info.ts';
-import type { HeldSession } from '../store/held-session.ts';
-import { packageVersion } from './package-version.ts';
+} from '../../schemas/info.ts';
+import type { HeldSession } from '../../store/held-session.ts';
+import { packageVersion } from '../package-version.ts';
 
 type Section<Name extends SectionName> = NonNullable<Info[Name]>;
 

@@ -7,9 +7,9 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import fp from 'fastify-plugin';
-import { Problem } from '../errors.ts';
-import { routeNotFound } from './problems.ts';
-import { synchronous } from './synchronous.ts';
+import { Problem } from '../../errors.ts';
+import { routeNotFound } from '../problems.ts';
+import { synchronous } from '../synchronous.ts';
 
 /** Requests whose client has not been told to go on. */
 const asking = new WeakMap<IncomingMessage, ServerResponse>();
