@@ -6,23 +6,32 @@ import { Ajv, type ErrorObject, type ValidateFunction } from 'ajv';
 import type { TSchema } from 'typebox';
 import { Problem, type ProblemItem } from '../errors.ts';
 
+/** The schemas are our own, and a test holds them against OpenAPI's; to judge them at every start took half of it. */
+const rules = { strict: false, removeAdditional: false, verbose: true, validateSchema: false } as const;
+
 /** Fastify's hook: one compiler for a set of shared schemas. */
 export function buildValidator(shared: Record<string, unknown>): (route: unknown) => ValidateFunction {
   const make = (coerceTypes: false | 'array'): Ajv => {
-    const ajv = new Ajv({ strict: false, useDefaults: true, removeAdditional: false, verbose: true, coerceTypes });
+    const ajv = new Ajv({ ...rules, useDefaults: true, coerceTypes });
     for (const schema of Object.values(shared)) ajv.addSchema(schema as object);
     return ajv;
   };
   const exact = make(false);
   const coercing = make('array');
+  // Many routes have the same parameters, each in an object of its own, and to compile one takes milliseconds.
+  const known = new Map<string, ValidateFunction>();
   return (route) => {
     const { schema, httpPart } = route as { schema: TSchema; httpPart: string };
-    return (httpPart === 'body' ? exact : coercing).compile(schema);
+    const ajv = httpPart === 'body' ? exact : coercing;
+    const text = `${httpPart === 'body'} ${JSON.stringify(schema)}`;
+    const found = known.get(text) ?? ajv.compile(schema);
+    known.set(text, found);
+    return found;
   };
 }
 
 const compiled = new WeakMap<object, ValidateFunction>();
-const exact = new Ajv({ strict: false, removeAdditional: false, verbose: true });
+const exact = new Ajv(rules);
 
 /** Holds a value that came in another way than as a body against a schema without references. */
 export function validate(schema: TSchema, value: unknown, where: string): void {

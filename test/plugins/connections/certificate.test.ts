@@ -167,7 +167,8 @@ test('files that are no good keep the old certificate, and are logged once with 
   await put(files.key, await readFile(pathOf('renewed.key')));
   const [good, fields, told] = await next();
   assert.deepEqual(
-    [good, fields.subject, told],
+    // A comma within a name is escaped by some versions of Node.
+    [good, fields.subject?.replace('\\,', ','), told],
     ['info', 'CN=adamax test server, renewed', 'a new certificate is in use'],
   );
   assert.deepEqual(used, [await readCredentials(files)]);
