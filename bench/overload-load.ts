@@ -44,6 +44,8 @@ class Connection {
   #status = 0;
   /** Of the reply's body; negative while its header is not complete. */
   #missing = -1;
+  /** Whether the server takes no more requests on this connection. */
+  #isLast = false;
   readonly #load: Load;
 
   constructor(load: Load) {
@@ -67,7 +69,7 @@ class Connection {
   send(at: number): void {
     this.#since = at;
     this.#missing = -1;
-    for (const part of this.#load.request) this.#socket?.write(part);
+    this.#socket?.write(this.#load.head);
   }
 
   close(): void {
@@ -82,8 +84,13 @@ class Connection {
       this.#head = end < 0 ? head : Buffer.alloc(0);
       if (end < 0) return;
       const text = head.toString('latin1', 0, end);
+      if (text.startsWith('HTTP/1.1 100')) {
+        this.#socket?.write(body.bytes);
+        return;
+      }
       this.#status = Number(text.slice(9, 12));
       if (this.#status === 503 && !/retry-after: \d/i.test(text)) this.#status = 0;
+      this.#isLast = /connection: close/i.test(text);
       this.#missing = Number(/content-length: (\d+)/i.exec(text)?.[1]);
       rest = head.length - end - 4;
     }
@@ -92,13 +99,16 @@ class Connection {
     const since = this.#since;
     this.#since = 0;
     this.#load.answered(this.#status, since);
-    if (!this.#load.isOver) this.#load.free(this);
+    if (this.#load.isOver) return;
+    if (this.#isLast) this.#socket?.destroy();
+    else this.#load.free(this);
   }
 }
 
 class Load {
   readonly order: LoadOrder;
-  readonly request: readonly Buffer[];
+  /** What a request begins with: all of it if it is small; a large body is sent when it is wanted, as curl does. */
+  readonly head: Buffer;
   isOver = false;
   readonly #start = performance.now();
   readonly #idle: Connection[] = [];
@@ -111,9 +121,10 @@ class Load {
 
   constructor(order: LoadOrder) {
     this.order = order;
-    const head = `POST ${order.path} HTTP/1.1\r\nhost: a\r\ncontent-type: ${body.type}\r\ncontent-length: ${body.bytes.length}\r\n\r\n`;
     const isSmall = body.bytes.length < 65_536;
-    this.request = isSmall ? [Buffer.concat([Buffer.from(head), body.bytes])] : [Buffer.from(head), body.bytes];
+    const length = `content-length: ${body.bytes.length}\r\n${isSmall ? '' : 'expect: 100-continue\r\n'}`;
+    const head = `POST ${order.path} HTTP/1.1\r\nhost: a\r\ncontent-type: ${body.type}\r\n${length}\r\n`;
+    this.head = isSmall ? Buffer.concat([Buffer.from(head), body.bytes]) : Buffer.from(head);
   }
 
   async run(): Promise<LoadReport> {

@@ -1,5 +1,5 @@
 /**
- * `npm run overload [-- --seconds 60 --workers 200 --connections 500 --kind json]`: the server under ten times the load that
+ * `npm run overload [-- --seconds 60 --connections 1000 --kind json]`: the server under ten times the load that
  * it can serve. For each kind of push: as many workers as are normal find out what it serves and how late the slowest replies
  * are; then ten times as many requests a second come, for a minute; then the workers are back. Prints a table, and what is not
  * as promised, with exit code 1. The load comes from processes of its own (overload-load.ts).
@@ -15,12 +15,15 @@ interface Kind {
   readonly name: string;
   readonly format: Format;
   readonly floats: number;
+  /** As many as are normal, and the server's REQUESTS_MAX, which an operator sets by them. */
+  readonly workers: number;
+  readonly requestsMax: number;
 }
 
 const kinds: readonly Kind[] = [
-  { name: 'json', format: 'json', floats: 1_000 },
-  { name: 'safetensors', format: 'safetensors', floats: 1_000 },
-  { name: 'large', format: 'safetensors', floats: 250_000 },
+  { name: 'json', format: 'json', floats: 1_000, workers: 200, requestsMax: 256 },
+  { name: 'safetensors', format: 'safetensors', floats: 1_000, workers: 200, requestsMax: 256 },
+  { name: 'large', format: 'safetensors', floats: 250_000, workers: 32, requestsMax: 48 },
 ];
 const factor = 10;
 const [warmUpSeconds, normalSeconds] = [5, 15];
@@ -39,12 +42,15 @@ interface Outcome {
 
 interface Plan {
   readonly seconds: number;
-  readonly workers: number;
   readonly connections: number;
 }
 
-async function measure(children: Children, { format, floats }: Kind, plan: Plan): Promise<Outcome> {
-  const server = await startServer(children);
+async function measure(
+  children: Children,
+  { format, floats, workers: count, requestsMax }: Kind,
+  plan: Plan,
+): Promise<Outcome> {
+  const server = await startServer(children, undefined, undefined, { REQUESTS_MAX: String(requestsMax) });
   const path = await server.createSession({ w: [floats] }, 'always');
   const [workers, crowd] = [0, 1].map(() => children.fork('overload-load.ts', format, String(floats)));
   const send = async (child: typeof workers, order: Omit<LoadOrder, 'port' | 'path'>): Promise<LoadReport> => {
@@ -52,7 +58,7 @@ async function measure(children: Children, { format, floats }: Kind, plan: Plan)
     child?.send({ port: server.port, path: `${path}/gradients`, ...order });
     return (await answer) as LoadReport;
   };
-  const push = (seconds: number) => send(workers, { connections: plan.workers, seconds });
+  const push = (seconds: number) => send(workers, { connections: count, seconds });
   const first = await push(warmUpSeconds);
   const normal = await push(normalSeconds);
   const rate = (factor * normal.accepted) / normalSeconds;
@@ -84,7 +90,7 @@ async function stepsOf(server: Server, path: string): Promise<number> {
   return JSON.parse(await server.call('GET', path)).iterations;
 }
 
-function table({ name, floats }: Kind, outcome: Outcome, plan: Plan): string {
+function table({ name, floats, workers, requestsMax }: Kind, outcome: Outcome, plan: Plan): string {
   const { normal, over, rate, recoverySeconds } = outcome;
   const pair = ({ median, p99 }: LoadReport['latencies']['accepted']) =>
     Number.isFinite(p99) ? `${median.toFixed(1)} / ${p99.toFixed(1)}` : '–';
@@ -92,11 +98,11 @@ function table({ name, floats }: Kind, outcome: Outcome, plan: Plan): string {
     `| ${what} | ${(accepted / seconds).toFixed(0)} | ${pair(latencies.accepted)} | ${(refused / seconds).toFixed(0)} | ${pair(latencies.refused)} |`;
   const sent = (over.accepted + over.refused + over.failed) / plan.seconds;
   return [
-    `**${name}**: pushes of ${floats.toLocaleString('en-US')} floats, \`durability: always\`.`,
+    `**${name}**: pushes of ${floats.toLocaleString('en-US')} floats, \`durability: always\`, \`REQUESTS_MAX=${requestsMax}\`.`,
     '',
     '| | pushes served a second | p50 / p99, ms | refused a second | p50 / p99, ms |',
     '| --- | --: | --: | --: | --: |',
-    row(`${plan.workers} workers`, normal, normalSeconds),
+    row(`${workers} workers`, normal, normalSeconds),
     row(`${rate.toFixed(0)} requests a second`, over, plan.seconds),
     '',
     `Accepted pushes: p99 ${slowdown(outcome).toFixed(2)} times that under normal load. Of the ${rate.toFixed(0)} requests a second ${sent.toFixed(0)} could be sent (${(sent / (rate / factor)).toFixed(1)} times what is served normally); the others found all ${plan.connections} connections busy. Normal again after ${recoverySeconds.toFixed(1)} s.`,
@@ -128,14 +134,12 @@ async function main(): Promise<void> {
   const number = (fallback: string) => ({ type: 'string', default: fallback }) as const;
   const options = {
     seconds: number('60'),
-    workers: number('200'),
-    connections: number('500'),
+    connections: number('1000'),
     kind: { type: 'string' },
   } as const;
   const { values } = parseArgs({ options });
   const plan = {
     seconds: Number(values.seconds),
-    workers: Number(values.workers),
     connections: Number(values.connections),
   };
   const chosen = kinds.filter(({ name }) => values.kind === undefined || name === values.kind);

@@ -72,7 +72,7 @@ export const requestsMaxMax = 65_536;
 /** A client that sends or takes less in a second is slow: none that trains is, and as many as are under way are then faster than any disk. */
 export const slowBytes = 64 * KiB;
 /** The body of a refused request up to here is read and forgotten: a new connection would cost as much. */
-export const drainedBytesMax = MiB;
+export const drainedBytesMax = 256 * KiB;
 /** Requests that wait for one session. Beyond it a queue is delay, not throughput. */
 export const queuedRequestsMax = 1_024;
 /** Gradients that make a step of mode `sync`: each waits with a request of its own. */
