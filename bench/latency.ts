@@ -1,6 +1,9 @@
 /** Latencies of pushes, one by one, in milliseconds: how they are taken, beside what, and the two figures of them. */
 import { setTimeout as sleep } from 'node:timers/promises';
 
+/** Of the windows of time by which a load under change is told. */
+export const windowMs = 100;
+
 export interface Latencies {
   readonly median: number;
   readonly p99: number;

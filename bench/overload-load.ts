@@ -7,7 +7,7 @@
 import { connect, type Socket } from 'node:net';
 import { denseBody, denseJsonBody } from './bodies.ts';
 import type { Format } from './flood.ts';
-import { type Latencies, summary } from './latency.ts';
+import { type Latencies, summary, windowMs } from './latency.ts';
 
 export interface LoadOrder {
   readonly port: number;
@@ -30,8 +30,6 @@ export interface LoadReport {
   /** From the start to the last refusal, in milliseconds. */
   readonly lastRefusal: number;
 }
-
-export const windowMs = 100;
 
 const [format, floats] = process.argv.slice(2) as [Format, string];
 const body = format === 'json' ? denseJsonBody(Number(floats)) : denseBody(Number(floats));

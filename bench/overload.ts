@@ -8,7 +8,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { Children, nextMessage } from './children.ts';
 import type { Format } from './flood.ts';
-import { type LoadOrder, type LoadReport, windowMs } from './overload-load.ts';
+import { windowMs } from './latency.ts';
+import type { LoadOrder, LoadReport } from './overload-load.ts';
 import { type Server, startServer } from './server.ts';
 
 interface Kind {
