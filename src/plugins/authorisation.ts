@@ -3,7 +3,7 @@
  * the body is read. A session that the token does not reach is answered as one that does not exist. Without AUTH_FILE everybody
  * may do everything; config.ts sees to it that nobody can then come from elsewhere, or that the operator wants it so.
  */
-import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import type { FastifyInstance, FastifyRequest } from 'fastify';
 import fp from 'fastify-plugin';
 import { AuthFile } from '../access/auth-file.ts';
 import { Guesses } from '../access/guesses.ts';
@@ -12,6 +12,7 @@ import { type Role, roles, type Token } from '../access/token.ts';
 import { Problem } from '../errors.ts';
 import { notFound } from '../store/live-session.ts';
 import { audit } from './audit.ts';
+import { cutOff } from './connections/http2.ts';
 import { synchronous } from './synchronous.ts';
 
 /** `open`: without a token, too. `any`: a token, whatever its role. */
@@ -32,21 +33,17 @@ export const authorisation = fp(async (app: FastifyInstance, { authFile }: { aut
   const file = await AuthFile.open(authFile, app.log, (tokens) => audit(app.log, { action: 'reloadTokens', tokens }));
   app.addHook('onClose', () => file.close());
   const known = new Bearers(file);
-  const streams = endRevoked(app, file);
+  endRevoked(app, file);
   app.addHook(
     'onRequest',
-    synchronous((request, reply) => {
+    synchronous((request) => {
       // An address that there is none of has no rule of its own.
-      const { access = 'any', isEndless } = request.routeOptions.config;
+      const { access = 'any' } = request.routeOptions.config;
       if (access === 'open') return;
       const token = known.bearer(request);
       request.token = token;
       if (token.rate !== undefined) requireRate(token.rate, token);
       requireAccess(token, access, request);
-      if (isEndless) {
-        streams.set(reply, token);
-        reply.raw.once('close', () => streams.delete(reply));
-      }
     }),
   );
 });
@@ -149,17 +146,17 @@ function unauthenticated(rule: string, received: string): Problem {
 }
 
 /** Cuts off who follows events with a token that is no longer good for it. */
-function endRevoked(app: FastifyInstance, file: AuthFile): Map<FastifyReply, Token> {
-  const streams = new Map<FastifyReply, Token>();
+function endRevoked(app: FastifyInstance, file: AuthFile): void {
   const timer = setInterval(() => {
-    for (const [reply, token] of streams) {
-      const { session } = reply.request.params as { session: string };
+    for (const { raw, request } of app.replies) {
+      const { token, routeOptions } = request;
+      if (token === undefined || !routeOptions.config.isEndless) continue;
+      const { session } = request.params as { session: string };
       const current = file.current(token);
-      if (current === undefined || current.hasExpired(Date.now()) || !current.reaches(session)) reply.raw.destroy();
+      if (current === undefined || current.hasExpired(Date.now()) || !current.reaches(session)) cutOff(raw);
     }
   }, streamsCheckedMs).unref();
   app.addHook('onClose', async () => clearInterval(timer));
-  return streams;
 }
 
 declare module 'fastify' {

@@ -4,8 +4,8 @@
  * the others; what makes room, and reads, never. It comes back by itself. A disk that fills all the same, since others write to
  * it too, is left to the journal (journal/room.ts), which takes no changes then.
  */
-import { statfs } from 'node:fs/promises';
 import { Problem } from '../errors.ts';
+import { diskSpace } from '../journal/files.ts';
 import type { Log } from './log.ts';
 
 /** `low`: a warning. `scarce`: no new sessions. `short`: no changes that need room. */
@@ -31,13 +31,10 @@ const ample = { name: 'ample', below: Number.POSITIVE_INFINITY, refused: [] } as
 /** A level ends when there is so much more than it began with, so that it does not come and go with every request. */
 const leftAt = 1.125;
 
-/** Bytes that are free for this server, on the disk that a folder is on. */
-export type Measure = (folder: string) => Promise<number>;
+/** Bytes that are free for this server, on the disk that a folder is on; `undefined` where it does not say. */
+export type Measure = (folder: string) => Promise<number | undefined>;
 
-const measureFree: Measure = async (folder) => {
-  const { bavail, bsize } = await statfs(folder);
-  return bavail * bsize;
-};
+const measureFree: Measure = async (folder) => (await diskSpace(folder))?.free;
 
 export class DiskSpace {
   /** What is to stay free whatever is changed; 0: nothing is refused. */
@@ -101,8 +98,8 @@ export class DiskSpace {
   }
 
   /**
-   * Looks at the disk, unless that is under way: a disk that does not answer must not be asked again and again. Where it fails, what
-   * was known before holds: what fails there shows when it is written to.
+   * Looks at the disk, unless that is under way: a disk that does not answer must not be asked again and again. Where it does not
+   * say, what was known before holds: what fails there shows when it is written to.
    */
   look(): Promise<void> {
     this.#looking ??= this.#look().finally(() => {
@@ -113,11 +110,9 @@ export class DiskSpace {
 
   async #look(): Promise<void> {
     const spent = this.#spent;
-    try {
-      this.#seen = await this.#measure(this.#folder);
-    } catch {
-      return;
-    }
+    const free = await this.#measure(this.#folder);
+    if (free === undefined) return;
+    this.#seen = free;
     this.#spent -= spent;
     this.#judge();
   }

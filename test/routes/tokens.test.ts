@@ -16,6 +16,7 @@ import { readConfig } from '../../src/config.ts';
 import { guessesBurst } from '../../src/limits.ts';
 import { Store } from '../../src/store/store.ts';
 import { type Api, type Json, safetensors, startApi } from '../support/api.ts';
+import { Http2Client, serverFiles } from '../support/http2-client.ts';
 import { RawConnection } from '../support/raw-connection.ts';
 import { temporaryFolder } from '../support/server-process.ts';
 import { by, tokenFile, tokenFileText } from '../support/tokens.ts';
@@ -215,6 +216,20 @@ test('who follows events with a token that is taken back is cut off', { timeout:
   assert.ok(!stays.closed, 'the other goes on');
   await writeFile(authFile, tokenFileText({ kept: { ...kept, sessions: ['b'] }, owner: everything }));
   await closed(stays);
+});
+
+test('over HTTP/2 too, and what else there is on the connection goes on', { timeout: 20_000 }, async (t) => {
+  const authFile = await tokenFile(t, { taken: { roles: ['read'], sessions: ['*'] }, owner: everything });
+  const api = await startApi(t, { authFile, tls: serverFiles });
+  const client = await Http2Client.open({ after: (task) => t.after(async () => task()) }, api);
+  const headers = by('owner');
+  assert.equal((await client.call('PUT', '/v1/sessions/a', { json: { variables }, headers })).status, 201);
+  const stream = client.stream('GET', '/v1/sessions/a/events', by('taken'));
+  await once(stream, 'response');
+  const closed = new Promise<void>((resolve) => stream.resume().once('close', resolve));
+  await writeFile(authFile, tokenFileText({ owner: everything }));
+  await closed;
+  assert.equal((await client.call('GET', '/v1/sessions', { headers })).status, 200);
 });
 
 test('what takes the role admin is in the audit log, carried out or refused, whatever LOG_LEVEL says', async (t) => {
