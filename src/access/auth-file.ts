@@ -4,6 +4,7 @@
  */
 import { hash, timingSafeEqual } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
+import { ContentWatch } from '../content-watch.ts';
 import type { Log } from '../store/log.ts';
 import type { Token } from './token.ts';
 import { parseTokenFile } from './token-file.ts';
@@ -11,31 +12,29 @@ import { parseTokenFile } from './token-file.ts';
 const everyMs = 1000;
 
 export class AuthFile {
-  readonly #path: string;
-  readonly #log: Log;
-  #timer: NodeJS.Timeout | undefined;
-  #reading: Promise<void> | undefined;
-  #text: string;
+  readonly #watch: ContentWatch<string>;
   #tokens: readonly Token[];
-  #fault: string | undefined;
 
-  private constructor(path: string, text: string, log: Log) {
-    this.#path = path;
-    this.#log = log;
-    this.#text = text;
+  private constructor(path: string, text: string, log: Log, onReload: (tokens: number) => void) {
     this.#tokens = parseTokenFile(text);
+    this.#watch = new ContentWatch(text, {
+      everyMs,
+      read: () => readFile(path, 'utf8'),
+      textOf: (found) => found,
+      use: (found) => {
+        this.#tokens = parseTokenFile(found);
+        onReload(this.#tokens.length);
+      },
+      onFault: ({ message: error }) => {
+        log.error({ file: path, error }, 'AUTH_FILE has a fault; the tokens stay as they were');
+      },
+    });
   }
 
   /** Throws where the file cannot be read or has a fault. `onReload` is told how many tokens there are then. */
   static async open(path: string, log: Log, onReload: (tokens: number) => void): Promise<AuthFile> {
     try {
-      const file = new AuthFile(path, await readFile(path, 'utf8'), log);
-      file.#timer = setInterval(() => {
-        file.#reading ??= file.#readAgain(onReload).finally(() => {
-          file.#reading = undefined;
-        });
-      }, everyMs).unref();
-      return file;
+      return new AuthFile(path, await readFile(path, 'utf8'), log, onReload);
     } catch (error) {
       const rule = 'AUTH_FILE must be a file of tokens, {"tokens": [...]}';
       throw new Error(`${rule}. Received: ${path} (${(error as Error).message})`, { cause: error });
@@ -60,26 +59,7 @@ export class AuthFile {
     return this.#tokens.find(({ digest }) => digest.equals(token.digest));
   }
 
-  async close(): Promise<void> {
-    clearInterval(this.#timer);
-    await this.#reading;
-  }
-
-  async #readAgain(onReload: (tokens: number) => void): Promise<void> {
-    try {
-      const text = await readFile(this.#path, 'utf8');
-      if (text !== this.#text) {
-        this.#tokens = parseTokenFile(text);
-        this.#text = text;
-        onReload(this.#tokens.length);
-      }
-      this.#fault = undefined;
-    } catch (error) {
-      const { message } = error as Error;
-      if (message !== this.#fault) {
-        this.#log.error({ file: this.#path, error: message }, 'AUTH_FILE has a fault; the tokens stay as they were');
-      }
-      this.#fault = message;
-    }
+  close(): Promise<void> {
+    return this.#watch.close();
   }
 }

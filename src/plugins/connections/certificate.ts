@@ -1,13 +1,13 @@
 /**
- * The files that TLS needs, read whole and checked before a server gets them, and looked at again and again: a renewed
- * certificate is used from the next handshake on, whether its file was renamed into place, written anew, or came with
- * Kubernetes' change of a link. Contents are compared, not times, since those say little through links and copies.
+ * The files that TLS needs, read whole and checked before a server gets them, and watched: a renewed certificate is used from
+ * the next handshake on, whether its file was renamed into place, written anew, or came with Kubernetes' change of a link.
  */
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { createSecureContext } from 'node:tls';
 import type { FastifyBaseLogger } from 'fastify';
 import type { TlsFiles } from '../../config.ts';
+import { ContentWatch } from '../../content-watch.ts';
 
 /** PEM. With `ca`, who comes without a certificate that it has signed is turned away. */
 export interface Credentials {
@@ -29,54 +29,23 @@ export function contextOf({ cert, key, ca }: Credentials) {
 }
 
 /** Reads the files every so often and calls `use` with what is new and good. What is no good is logged, once. */
-export class CredentialsWatch {
-  readonly #files: TlsFiles;
-  readonly #log: FastifyBaseLogger;
-  readonly #use: (credentials: Credentials) => void;
-  readonly #timer: NodeJS.Timeout;
-  /** What the files had that was judged last, or why they could not be read. */
-  #judged: string;
-  /** The same at the last look: what is still being written has changed by the next. */
-  #seen: string;
-  #isLooking = false;
-
-  constructor(
-    files: TlsFiles,
-    first: Credentials,
-    options: { checkMs: number; log: FastifyBaseLogger; use: (credentials: Credentials) => void },
-  ) {
-    this.#files = files;
-    this.#log = options.log;
-    this.#use = options.use;
-    this.#judged = textOf(first);
-    this.#seen = this.#judged;
-    this.#timer = setInterval(() => void this.#look(), options.checkMs).unref();
-  }
-
-  close(): void {
-    clearInterval(this.#timer);
-  }
-
-  async #look(): Promise<void> {
-    if (this.#isLooking) return;
-    this.#isLooking = true;
-    const read = await readAll(this.#files).catch((error: Error) => error);
-    this.#isLooking = false;
-    const text = read instanceof Error ? read.message : textOf(read);
-    const isStable = text === this.#seen;
-    this.#seen = text;
-    if (!isStable || text === this.#judged) return;
-    this.#judged = text;
-    try {
-      if (read instanceof Error) throw read;
-      check(read);
-      this.#use(read);
-      const { subject, validTo } = new X509Certificate(read.cert);
-      this.#log.info({ subject, validTo }, 'a new certificate is in use');
-    } catch (error) {
-      this.#log.error({ reason: (error as Error).message }, 'the new certificate is of no use, the old one stays');
-    }
-  }
+export function watchCredentials(
+  files: TlsFiles,
+  first: Credentials,
+  { checkMs, log, use }: { checkMs: number; log: FastifyBaseLogger; use: (credentials: Credentials) => void },
+): ContentWatch<Credentials> {
+  return new ContentWatch(first, {
+    everyMs: checkMs,
+    read: () => readAll(files),
+    textOf,
+    use: (credentials) => {
+      check(credentials);
+      use(credentials);
+      const { subject, validTo } = new X509Certificate(credentials.cert);
+      log.info({ subject, validTo }, 'a new certificate is in use');
+    },
+    onFault: ({ message }) => log.error({ reason: message }, 'the new certificate is of no use, the old one stays'),
+  });
 }
 
 async function readAll({ cert, key, ca }: TlsFiles): Promise<Credentials> {

@@ -9,7 +9,7 @@ import type { Config } from '../../config.ts';
 import { Problem } from '../../errors.ts';
 import { headerFieldsMax } from '../../limits.ts';
 import { synchronous } from '../synchronous.ts';
-import { type Credentials, CredentialsWatch } from './certificate.ts';
+import { type Credentials, watchCredentials } from './certificate.ts';
 import { http2Stream, leaveBody } from './http2.ts';
 import type { Listener } from './listener.ts';
 
@@ -56,10 +56,10 @@ export const connections = fp(async (app: FastifyInstance, { config, listener, c
   const watch =
     config.tls &&
     credentials &&
-    new CredentialsWatch(config.tls, credentials, { checkMs: certificateCheckMs, log: app.log, use: listener.use });
+    watchCredentials(config.tls, credentials, { checkMs: certificateCheckMs, log: app.log, use: listener.use });
   app.addHook('onClose', async () => {
     clearInterval(timer);
-    watch?.close();
+    await watch?.close();
   });
 
   /** Sessions: their latest stream, and at how many looks since they had no request. */

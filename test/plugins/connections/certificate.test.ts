@@ -10,7 +10,7 @@ import { type ConnectionOptions, type TLSSocket, connect as tlsConnect } from 'n
 import type { FastifyBaseLogger } from 'fastify';
 import type { TlsFiles } from '../../../src/config.ts';
 import { connectionTimes } from '../../../src/limits.ts';
-import { type Credentials, CredentialsWatch, readCredentials } from '../../../src/plugins/connections/certificate.ts';
+import { type Credentials, readCredentials, watchCredentials } from '../../../src/plugins/connections/certificate.ts';
 import { type Api, startApi } from '../../support/api.ts';
 import { ca, Http2Client, pathOf, serverFiles } from '../../support/http2-client.ts';
 import { temporaryFolder } from '../../support/server-process.ts';
@@ -138,7 +138,7 @@ test('files that are no good keep the old certificate, and are logged once with 
   const lines: [string, { reason?: string; subject?: string }, string][] = [];
   const note = (level: string) => (fields: object, message: string) => void lines.push([level, fields, message]);
   const used: Credentials[] = [];
-  const watch = new CredentialsWatch(files, await readCredentials(files), {
+  const watch = watchCredentials(files, await readCredentials(files), {
     checkMs: 5,
     log: { info: note('info'), error: note('error') } as unknown as FastifyBaseLogger,
     use: (credentials) => used.push(credentials),
