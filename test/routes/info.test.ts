@@ -1,11 +1,8 @@
 /** `GET /v1/info`: what it says must be so, section by section. */
 import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
-import { pino } from 'pino';
-import { build } from '../../src/app.ts';
 import { readConfig } from '../../src/config.ts';
-import { Store } from '../../src/store/store.ts';
-import { type Api, type Json, startApi } from '../support/api.ts';
+import { type Api, type Json, startApi, unrecovered } from '../support/api.ts';
 import { create, getDocument, push, refused, succeeded } from '../support/calls.ts';
 import { EventClient } from '../support/event-client.ts';
 import { createSync, pushOf, waiting } from '../support/workers.ts';
@@ -164,14 +161,7 @@ test('only those sessions are told whose names are seen', async () => {
 });
 
 test('while the sessions are being recovered it says what there is', async (t) => {
-  const log = pino({ level: 'silent' });
-  const config = readConfig({ DATA_DIR: `${api.folder}/unrecovered` });
-  const store = await Store.open(config, log);
-  const app = await build(config, store, log);
-  t.after(async () => {
-    await app.close();
-    await store.close();
-  });
+  const { app } = await unrecovered(t, api);
   const answer = await app.inject('/v1/info');
   assert.equal(answer.statusCode, 200, answer.body);
   const { server, persistence, sessions } = answer.json();

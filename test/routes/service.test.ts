@@ -7,7 +7,7 @@ import { build } from '../../src/app.ts';
 import { readConfig } from '../../src/config.ts';
 import { catalogue } from '../../src/errors.ts';
 import { Store } from '../../src/store/store.ts';
-import { encodeFile, f32, startApi } from '../support/api.ts';
+import { encodeFile, f32, startApi, unrecovered } from '../support/api.ts';
 import { create, push, refused, succeeded } from '../support/calls.ts';
 
 const api = await startApi({ after });
@@ -21,14 +21,7 @@ test('/healthz and /readyz say that all is well', async () => {
 });
 
 test('until the sessions are back the server is alive, not ready, and refuses with 503', async (t) => {
-  const log = pino({ level: 'silent' });
-  const config = readConfig({ DATA_DIR: `${api.folder}/unrecovered` });
-  const store = await Store.open(config, log);
-  const app = await build(config, store, log);
-  t.after(async () => {
-    await app.close();
-    await store.close();
-  });
+  const { app, store } = await unrecovered(t, api);
   assert.equal((await app.inject('/healthz')).statusCode, 200);
   for (const url of ['/readyz', '/v1/sessions/a']) {
     const { statusCode, headers, json } = await app.inject(url);

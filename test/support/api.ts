@@ -62,6 +62,22 @@ export async function startApi(
   return openApi(dataDir, overrides, log, closing);
 }
 
+/** A server on a folder of its own, whose sessions are still to be recovered. */
+export async function unrecovered(
+  t: { after(task: () => Promise<void>): void },
+  { folder }: Api,
+): Promise<{ app: FastifyInstance; store: Store }> {
+  const log = pino({ level: 'silent' });
+  const config = readConfig({ DATA_DIR: join(folder, 'unrecovered') });
+  const store = await Store.open(config, log);
+  const app = await build(config, store, log);
+  t.after(async () => {
+    await app.close();
+    await store.close();
+  });
+  return { app, store };
+}
+
 async function openApi(
   dataDir: string,
   overrides: Partial<Config & StoreConfig>,
